@@ -28,7 +28,7 @@ pub struct Position {
 pub struct InvalidPosition;
 
 /// The point from which a channel's messages are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Since {
     /// All messages after this one.
     After(Position),
@@ -46,7 +46,7 @@ pub struct Recovery {
 }
 
 /// A hole in the messages that a client gets: between the earlier ones and those that follow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
     /// The epoch of `from` and `to`; None: unknown, since the broker is out of reach.
     pub epoch: Option<Arc<str>>,

@@ -1,5 +1,6 @@
 //! The part of a client's address by which it is counted.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Stands before an IPv4 address: multicast addresses of IPv6 begin so, and send nothing.
@@ -9,7 +10,7 @@ const UNNAMED: u64 = 0xffff_fffe_0000_0000;
 
 /// An IPv4 address, or the first 64 bits of an IPv6 address. An IPv6 address that stands for one of
 /// IPv4 counts as this: else all of IPv4 behind a translator would be one, or one host many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AddressKey(u64);
 
 impl AddressKey {

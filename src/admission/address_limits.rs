@@ -129,6 +129,12 @@ impl AddressLimits {
         Entered { guard, is_past_limit }
     }
 
+    /// A client that was counted in another process, and is there already, counts here.
+    #[must_use]
+    pub fn restore(&self, counted: AddressKey) -> Option<AddressGuard> {
+        self.clients.as_ref()?.enter(counted, None)
+    }
+
     /// A connection of a client has ended without a request. It counts as the handshake that it was
     /// not: else connections that say nothing would have no limit.
     pub fn silent(&self, client: ClientAddress, now: Millis) {

@@ -29,6 +29,14 @@ pub struct AddressGuard {
     address: AddressKey,
 }
 
+impl AddressGuard {
+    /// The address for which the client counts.
+    #[must_use]
+    pub fn counted(&self) -> AddressKey {
+        self.address
+    }
+}
+
 impl ClientCounts {
     pub(super) fn new() -> Self {
         let parts = std::iter::repeat_with(Part::default).take(ADDRESS_PARTS).collect();

@@ -25,6 +25,20 @@ pub struct Rate {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Meter(u64);
 
+impl Meter {
+    /// The time until the allowance is whole, in nanoseconds.
+    #[must_use]
+    pub fn whole_in_ns(self, now: Millis) -> u64 {
+        self.0.saturating_sub(nanos(now))
+    }
+
+    /// The state of a holder whose allowance is whole after so many nanoseconds.
+    #[must_use]
+    pub fn whole_after(left_ns: u64, now: Millis) -> Self {
+        Self(nanos(now).saturating_add(left_ns))
+    }
+}
+
 impl Rate {
     /// An allowance of `count` a second.
     #[must_use]

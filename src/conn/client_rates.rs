@@ -6,6 +6,8 @@
 
 use std::{collections::HashMap, num::NonZeroU32};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     admission::{Meter, Rate},
     clock::Millis,
@@ -35,6 +37,15 @@ pub(super) struct ClientRates {
     meters: HashMap<Key, Option<Meter>>,
 }
 
+/// How much a client has said lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum RateRecord {
+    /// It has no limit.
+    Exempt,
+    /// After so many nanoseconds its allowance is whole.
+    WholeIn(u64),
+}
+
 /// A client has said more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PastLimit {
@@ -56,6 +67,25 @@ impl ClientRates {
     pub(super) fn begin(&mut self, key: Key, client: ClientAddress) {
         if self.rate.is_some() && self.exempt.contain(client) {
             self.meters.insert(key, None);
+        }
+    }
+
+    /// How much a client has said lately, at `now`.
+    pub(super) fn record(&self, key: Key, now: Millis) -> Option<RateRecord> {
+        Some(match self.meters.get(&key)? {
+            None => RateRecord::Exempt,
+            Some(meter) => RateRecord::WholeIn(meter.whole_in_ns(now)),
+        })
+    }
+
+    /// A client has said so much lately.
+    pub(super) fn restore(&mut self, key: Key, record: RateRecord, now: Millis) {
+        if self.rate.is_some() {
+            let meter = match record {
+                RateRecord::Exempt => None,
+                RateRecord::WholeIn(left_ns) => Some(Meter::whole_after(left_ns, now)),
+            };
+            self.meters.insert(key, meter);
         }
     }
 

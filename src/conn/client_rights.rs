@@ -15,7 +15,7 @@ use std::{
 use crate::{
     broker::Principal,
     clock::Millis,
-    conn::token_deadlines::{TokenAction, TokenClock, TokenDeadlines},
+    conn::token_deadlines::{DeadlinesRecord, TokenAction, TokenClock, TokenDeadlines},
     hub::Key,
     token::Rights,
 };
@@ -93,12 +93,7 @@ impl ClientRights {
         let held = match credential {
             Credential::Api => Held::Api,
             Credential::Token(VerifiedToken { rights, expires }) => {
-                if let Some(sub) = &rights.sub {
-                    self.subjects.insert((self.hashes.hash_one(&**sub), key));
-                }
-                if let Some(jti) = &rights.jti {
-                    self.ids.insert((self.hashes.hash_one(&**jti), key));
-                }
+                self.list(key, &rights);
                 let deadlines = expires.map(|expires| self.clock.draw(now, expires, is_told));
                 Held::Token { rights, deadlines }
             }
@@ -109,6 +104,48 @@ impl ClientRights {
         };
         self.clients.insert(key, held);
         first
+    }
+
+    /// A client's credential at `now`: none for a token of `--api-token`, else the rights.
+    pub(super) fn record(
+        &self,
+        key: Key,
+        now: Millis,
+    ) -> Option<(Option<&Arc<Rights>>, Option<DeadlinesRecord>)> {
+        Some(match self.clients.get(&key)? {
+            Held::Api => (None, None),
+            Held::Token { rights, deadlines } => {
+                (Some(rights), deadlines.map(|deadlines| deadlines.record(now)))
+            }
+        })
+    }
+
+    /// A client has shown a token of `--api-token` elsewhere.
+    pub(super) fn restore_api(&mut self, key: Key) {
+        self.clients.insert(key, Held::Api);
+    }
+
+    /// A client has shown a token elsewhere.
+    pub(super) fn restore_token(
+        &mut self,
+        key: Key,
+        rights: Arc<Rights>,
+        deadlines: Option<DeadlinesRecord>,
+        now: Millis,
+    ) {
+        self.list(key, &rights);
+        let deadlines = deadlines.map(|record| TokenDeadlines::restore(record, now));
+        self.clients.insert(key, Held::Token { rights, deadlines });
+    }
+
+    /// An operator finds a client by its token.
+    fn list(&mut self, key: Key, rights: &Rights) {
+        if let Some(sub) = &rights.sub {
+            self.subjects.insert((self.hashes.hash_one(&**sub), key));
+        }
+        if let Some(jti) = &rights.jti {
+            self.ids.insert((self.hashes.hash_one(&**jti), key));
+        }
     }
 
     /// A client has left, and its commands are run.

@@ -147,6 +147,11 @@ impl CommandQueue {
         std::mem::replace(&mut self.bytes, kept) - kept
     }
 
+    /// The commands that wait, in their order.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &ClientCommand> {
+        self.waiting.iter()
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()

@@ -4,6 +4,8 @@
 //! client needs are in a box that exists only then. The table's files decide when each of them
 //! changes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     broker::PublisherClass,
     clock::Millis,
@@ -14,7 +16,7 @@ use crate::{
 };
 
 /// The purpose of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoint {
     /// Broadcasts.
     Ws,
@@ -146,6 +148,10 @@ impl Entry {
 
     pub(super) fn open_queue(&mut self) {
         self.edit(|busy| busy.queue = Some(CommandQueue::default()));
+    }
+
+    pub(super) fn set_queue(&mut self, queue: CommandQueue) {
+        self.edit(|busy| busy.queue = Some(queue));
     }
 
     pub(super) fn take_queue(&mut self) -> Option<CommandQueue> {

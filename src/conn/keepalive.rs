@@ -62,6 +62,18 @@ impl Keepalive {
         self.0 & 1 == 1
     }
 
+    /// When a byte arrived last, and whether the client was pinged since.
+    #[must_use]
+    pub fn record(self) -> (Millis, bool) {
+        (self.heard_at(), self.is_pinged())
+    }
+
+    /// A machine that goes on.
+    #[must_use]
+    pub fn restore(heard: Millis, is_pinged: bool) -> Self {
+        Self::with(heard, is_pinged)
+    }
+
     /// A byte arrived.
     pub fn heard(&mut self, now: Millis) {
         *self = Self::with(now, false);

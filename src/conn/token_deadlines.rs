@@ -8,6 +8,8 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     clock::Millis,
     limits::{TOKEN_GRACE_MAX, TOKEN_GRACE_SHARE, TOKEN_REMINDER_SHARES},
@@ -85,7 +87,40 @@ impl TokenClock {
     }
 }
 
+/// The moments of one client's token, as seen from another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeadlinesRecord {
+    expires_in_ms: u64,
+    #[serde(default)]
+    remind_in_ms: Option<u64>,
+    end_in_ms: u64,
+    #[serde(default)]
+    is_postponed: bool,
+}
+
 impl TokenDeadlines {
+    /// The moments as seen from `now`.
+    pub(super) fn record(&self, now: Millis) -> DeadlinesRecord {
+        let left = |until: Millis| until.0.saturating_sub(now.0);
+        DeadlinesRecord {
+            expires_in_ms: left(self.expires),
+            remind_in_ms: self.remind.map(left),
+            end_in_ms: left(self.end),
+            is_postponed: self.is_postponed,
+        }
+    }
+
+    /// The moments that were recorded, as seen from `now`.
+    pub(super) fn restore(record: DeadlinesRecord, now: Millis) -> Self {
+        let after = |left_ms| now + Duration::from_millis(left_ms);
+        Self {
+            expires: after(record.expires_in_ms),
+            remind: record.remind_in_ms.map(after),
+            end: after(record.end_in_ms),
+            is_postponed: record.is_postponed,
+        }
+    }
+
     /// The first moment at which something is due.
     pub(super) fn first(&self) -> Millis {
         self.remind.unwrap_or(self.end)

@@ -31,6 +31,16 @@ impl TokenGuesses {
         }
     }
 
+    /// The limits in which bad tokens count.
+    pub(super) fn limits(&self) -> &Arc<AddressLimits> {
+        &self.limits
+    }
+
+    /// The address for which a client's bad tokens count.
+    pub(super) fn address(&self, key: Key) -> Option<ClientAddress> {
+        self.addresses.get(&key).copied()
+    }
+
     /// A client is gone.
     pub(super) fn end(&mut self, key: Key) {
         self.addresses.remove(&key);

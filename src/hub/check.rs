@@ -61,7 +61,8 @@ impl<O: Outlet> Hub<O> {
         };
         self.subscribers.check(self.clients.keys().flat_map(beyond));
         held_bytes += self.clients.keys().flat_map(beyond).count() * SUBSCRIPTION_COST_BYTES;
-        let (mut readers, mut leaving) = (0, 0);
+        let (mut readers, mut leaving) = (self.behind.values().map(Vec::len).sum(), 0);
+        assert!(self.behind.keys().all(|&key| self.clients.find(key).is_some()), "nobody is gone");
         for key in self.clients.keys() {
             let index = self.clients.find(key).expect("just listed");
             held_bytes += self.check_client(index);

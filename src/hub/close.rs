@@ -161,7 +161,7 @@ impl<O: Outlet> Hub<O> {
         self.begin_to_leave(index);
     }
 
-    fn begin_to_leave(&mut self, index: u32) {
+    pub(super) fn begin_to_leave(&mut self, index: u32) {
         if let Some(outbox) = &mut self.clients.get_mut(index).outbox {
             outbox.begin_to_leave(&mut self.shares);
         }
@@ -169,6 +169,7 @@ impl<O: Outlet> Hub<O> {
 
     /// Unsubscribes the client from all logs except the one whose frame it must finish.
     fn keep_only_begun(&mut self, index: u32) {
+        self.drop_behind(index, None);
         let client = self.clients.get(index);
         let begun = client.begun().map(|position| client.places.as_slice()[position].log);
         for position in (0..client.places.as_slice().len()).rev() {

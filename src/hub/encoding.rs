@@ -4,6 +4,8 @@
 //! the log of its own encoding. The hub only tells encodings apart: the publisher of a message
 //! knows what a frame looks like, and is asked once per encoding in use and message.
 
+use serde::{Deserialize, Serialize};
+
 use super::LaidOut;
 use crate::{
     limits::{COMPRESSED_JSON_FACTOR_MAX, ENCODED_FACTOR_MAX, JSON_FACTOR_MAX},
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// How the messages in a log are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Encoding {
     /// The payload as it was published.
     Plain,

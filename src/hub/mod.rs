@@ -21,6 +21,7 @@
 //! | `close`, `parting` | closing clients, with or without the rest of their logs |
 //! | `budget`, `relief` | charging memory; making room when it is short |
 //! | `sizes`, `hoards` | the largest logs; the clients that cause the most logs |
+//! | `recording`, `restoring`, `record`, `restored` | clients that go on in another hub; its data |
 //! | `number`, `check` | 32-bit numbers; the invariants, for tests |
 
 mod audience;
@@ -47,7 +48,11 @@ mod pass_queue;
 mod policy;
 mod positions;
 mod publish;
+mod record;
+mod recording;
 mod relief;
+mod restored;
+mod restoring;
 mod shares;
 mod sizes;
 mod subscriber_list;
@@ -77,13 +82,18 @@ pub use self::{
     outlet::Outlet,
     parting::Finish,
     policy::SlowPolicy,
+    record::{
+        BehindRecord, BodyRecord, ChannelRecord, ClientOutput, HubRecord, OutputState, Piece,
+        SharedPiece,
+    },
+    restored::{BadOutput, RestoredOutput},
     shares::Source,
     tally::Pass,
 };
 use self::{
     audience::Seats, budget::BudgetShare, bytelog::ByteLog, clients::Clients, hoards::Hoards,
-    hole::Cut, long::LongWindow, parting::Parting, pass_queue::PassQueue, shares::Shares,
-    sizes::LogSizes, subscriber_list::SubscriberList, track::Track,
+    hole::Cut, long::LongWindow, parting::Parting, pass_queue::PassQueue, restored::Behind,
+    shares::Shares, sizes::LogSizes, subscriber_list::SubscriberList, track::Track,
 };
 use crate::{
     channel::ChannelName,
@@ -214,6 +224,8 @@ pub struct Hub<O: Outlet> {
     events: Vec<Event>,
     /// Bytes held once for several outboxes.
     shares: Shares,
+    /// Bytes of another hub's logs that held clients get before those of their own.
+    behind: HashMap<Key, Vec<Behind>>,
     /// The buffer for messages that are written while they are read.
     window: LongWindow,
     /// Counts [`Hub::tick`]s.
@@ -257,6 +269,7 @@ impl<O: Outlet> Hub<O> {
             grown: Vec::new(),
             events: Vec::new(),
             shares: Shares::default(),
+            behind: HashMap::new(),
             window: LongWindow::default(),
             ticks: 0,
             tally: Pass::default(),

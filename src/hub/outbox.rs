@@ -8,6 +8,10 @@
 
 use std::io::IoSlice;
 
+mod waiting;
+
+pub(super) use self::waiting::Waiting;
+
 use super::{long::LongWindow, shares::Shares};
 
 /// The slices of one write from an outbox: bytes before a share, the share, and bytes after it.
@@ -46,7 +50,7 @@ struct ShareRef {
     length: usize,
     /// So many bytes before `at` are their frame's header.
     head: usize,
-    /// They are the rest of a log's frame.
+    /// They come from a log: the rest of a frame, or frames of a log that this hub did not write.
     is_of_log: bool,
 }
 
@@ -109,10 +113,10 @@ impl Outbox {
         self.own_bytes() + shared.sum::<usize>()
     }
 
-    /// All waiting bytes except the rest of a log's frame.
+    /// All waiting bytes except those that come from logs.
     pub(super) fn told_bytes(&self) -> usize {
-        let of_log = self.shares.first().filter(|share| share.is_of_log);
-        let carried = of_log.map_or(0, |share| share.length - share.sent);
+        let of_logs = self.shares.iter().filter(|share| share.is_of_log);
+        let carried: usize = of_logs.map(|share| share.length - share.sent).sum();
         self.unsent_bytes() - carried - self.carry.saturating_sub(self.sent)
     }
 
@@ -135,7 +139,10 @@ impl Outbox {
     ) -> usize {
         let end_of = |number: usize| self.shares.get(number).map_or(self.bytes.len(), |s| s.at);
         let first = self.shares.first();
-        let shared = first.map_or(&[][..], |s| shares.bytes(s.share, s.sent, window));
+        let shared = first.map_or(&[][..], |s| {
+            let bytes = shares.bytes(s.share, s.sent, window);
+            &bytes[..bytes.len().min(s.length - s.sent)]
+        });
         let is_whole = |s: &&ShareRef| s.sent + shared.len() == s.length;
         let behind = first.filter(is_whole).map_or(&[][..], |s| &self.bytes[s.at..end_of(1)]);
         let mut count = 0;
@@ -191,6 +198,26 @@ impl Outbox {
         self.replaceable[kind as usize] = Some(span);
     }
 
+    /// Appends shared bytes from `sent` to `length`; of a log's frames they may begin amid one if
+    /// nothing waits before them.
+    pub(super) fn push_part(
+        &mut self,
+        share: u32,
+        sent: usize,
+        length: usize,
+        head: usize,
+        is_of_log: bool,
+    ) {
+        let at = self.bytes.len();
+        self.shares.reserve_exact(1);
+        self.shares.push(ShareRef { share, at, sent, length, head, is_of_log });
+    }
+
+    /// The first of the client's own bytes, which were just pushed, are the end of a frame.
+    pub(super) fn set_begun(&mut self, bytes: usize) {
+        self.begun_end = self.begun_end.max(self.sent + bytes);
+    }
+
     /// Puts the rest of a begun log frame in front of everything else.
     pub(super) fn carry(&mut self, rest: &[u8]) {
         assert!(self.is_untouched() && self.carry == 0, "one frame is begun at a time");
@@ -229,13 +256,16 @@ impl Outbox {
                 break;
             };
             let taken = count.min(share.length - share.sent);
+            let before = share.sent;
             share.sent += taken;
             count -= taken;
-            advanced.carried += if share.is_of_log { taken } else { 0 };
+            if share.is_of_log {
+                advanced.carried += taken;
+                advanced.frames += shares.frames_ended(share.share, before, share.sent);
+            }
             if share.sent < share.length {
                 break;
             }
-            advanced.frames += u64::from(share.is_of_log);
             advanced.freed += shares.leave(share.share, self.is_leaving);
             self.shares.remove(0);
         }
@@ -277,10 +307,14 @@ impl Outbox {
     /// Discards everything but the end of the frame that is partly sent. Returns the memory of
     /// shares that this frees.
     pub(super) fn cut_short(&mut self, shares: &mut Shares) -> usize {
+        if let Some(first) = self.shares.first_mut() {
+            first.length = shares.frame_end(first.share, first.sent).min(first.length);
+        }
         let is_begun = |share: &&ShareRef| {
-            share.sent > 0
-                || share.is_of_log
-                || (share.head > 0 && self.sent + share.head > share.at)
+            share.length > share.sent
+                && (share.sent > 0
+                    || share.is_of_log
+                    || (share.head > 0 && self.sent + share.head > share.at))
         };
         let begun = self.shares.first().filter(is_begun).copied();
         // A frame ends with its shared bytes.

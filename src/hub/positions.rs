@@ -49,7 +49,8 @@ impl<O: Outlet> Hub<O> {
     /// Moves a client that has not begun to read `channel` to the head of its log. Returns the
     /// position there; None also if the client is closing.
     pub fn join_at_head(&mut self, key: Key, channel: &str) -> Option<Position> {
-        let client = self.clients.get(self.clients.find(key)?);
+        let index = self.clients.find(key)?;
+        let client = self.clients.get(index);
         // The output of a closing client is fixed.
         if client.state != WritingState::Open {
             return None;
@@ -61,7 +62,11 @@ impl<O: Outlet> Hub<O> {
         if !is_amid {
             log.subscriber_list.get_mut(place.index as usize).cursor = log.bytes.head();
         }
-        log.last.clone()
+        let position = log.last.clone();
+        if !is_amid {
+            self.drop_behind(index, Some(channel));
+        }
+        position
     }
 
     /// Lets a client's logs wait until [`Hub::release`]. Its own output is still written.
@@ -77,6 +82,7 @@ impl<O: Outlet> Hub<O> {
     pub fn release(&mut self, key: Key) {
         let Some(index) = self.clients.find(key) else { return };
         if std::mem::take(&mut self.clients.get_mut(index).held) {
+            self.release_behind(index);
             self.flush_now(index);
         }
     }

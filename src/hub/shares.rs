@@ -25,6 +25,8 @@ pub enum Source {
     Message(ChannelName, Position, Encoding, usize),
     /// The frame that ends at this offset, in the log of this serial.
     Frame(u64, u64),
+    /// Frames that another hub wrote.
+    Frames(u64),
 }
 
 /// The shared bytes themselves.
@@ -33,6 +35,46 @@ pub(super) enum Body {
     Bytes(Bytes),
     /// A whole frame that is written when it is read.
     Long(Long),
+    /// Frames of a log that another hub wrote.
+    Frames(Frames),
+}
+
+/// Frames that follow each other; the first one may lack its beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Frames {
+    bytes: Bytes,
+    /// The places at which a frame begins or ends, in order.
+    boundaries: Box<[u64]>,
+}
+
+impl Frames {
+    /// Frames with these boundaries, of which those outside of the bytes are left out.
+    pub(super) fn new(bytes: Bytes, mut boundaries: Vec<u64>) -> Self {
+        boundaries.retain(|&place| place <= bytes.len() as u64);
+        boundaries.sort_unstable();
+        Self { bytes, boundaries: boundaries.into() }
+    }
+
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub(super) fn boundaries(&self) -> &[u64] {
+        &self.boundaries
+    }
+
+    /// The first boundary at or after `from`.
+    fn boundary_from(&self, from: usize) -> usize {
+        let place = self.boundaries.partition_point(|&place| place < from as u64);
+        let boundary = self.boundaries.get(place).and_then(|&place| usize::try_from(place).ok());
+        boundary.unwrap_or(self.bytes.len())
+    }
+
+    /// How many frames end after `from`, and at or before `to`.
+    fn ended(&self, from: usize, to: usize) -> usize {
+        let up_to = |end: usize| self.boundaries.partition_point(|&place| place <= end as u64);
+        up_to(to) - up_to(from)
+    }
 }
 
 impl Body {
@@ -40,6 +82,7 @@ impl Body {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Long(long) => long.len(),
+            Self::Frames(frames) => frames.bytes.len(),
         }
     }
 
@@ -48,6 +91,7 @@ impl Body {
             Self::Bytes(bytes) => bytes.len(),
             // It keeps the payload even when no log holds it any more.
             Self::Long(long) => long.cost() + long.payload_bytes(),
+            Self::Frames(frames) => frames.bytes.len() + size_of_val(&*frames.boundaries),
         }
     }
 }
@@ -103,6 +147,29 @@ impl Shares {
         match &self.all[share as usize].body {
             Body::Bytes(bytes) => &bytes[from..],
             Body::Long(long) => window.bytes(long, from as u64, long.len() as u64),
+            Body::Frames(frames) => &frames.bytes[from..],
+        }
+    }
+
+    /// The body of a share.
+    pub(super) fn body(&self, share: u32) -> &Body {
+        &self.all[share as usize].body
+    }
+
+    /// The end of the frame of which the bytes before `from` are out; of frames of a log `from`
+    /// itself if it is between two of them.
+    pub(super) fn frame_end(&self, share: u32, from: usize) -> usize {
+        match self.body(share) {
+            Body::Frames(frames) => frames.boundary_from(from),
+            body => body.len(),
+        }
+    }
+
+    /// How many frames of a log end with the bytes from `from` to `to`.
+    pub(super) fn frames_ended(&self, share: u32, from: usize, to: usize) -> u64 {
+        match self.body(share) {
+            Body::Frames(frames) => frames.ended(from, to) as u64,
+            body => u64::from(to == body.len() && from < to),
         }
     }
 

@@ -75,6 +75,7 @@ impl<O: Outlet> Hub<O> {
             return true;
         }
         self.unsubscribe(index, position);
+        self.drop_behind(index, Some(channel));
         self.relieve_if_tight();
         true
     }
@@ -243,6 +244,7 @@ impl<O: Outlet> Hub<O> {
     }
 
     pub(super) fn unsubscribe_all(&mut self, index: u32) {
+        self.drop_behind(index, None);
         for position in (0..self.clients.get(index).places.as_slice().len()).rev() {
             self.unsubscribe(index, position);
         }

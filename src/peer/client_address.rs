@@ -1,12 +1,13 @@
 //! The address of a client, as rules, limits and logs know it.
 
+use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
 };
 
 /// The address of a client: without its port, which changes with each connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ClientAddress {
     /// An address of the network; one of IPv4 never in IPv6 notation (RFC 4291 §2.5.5.2), if it was
     /// made by `From`.

@@ -3,8 +3,11 @@
 //! Code, fixed word (the metric's `reason`), text on the wire and advice on reconnecting are
 //! defined here and nowhere else; no other place writes a close code.
 
+use serde::{Deserialize, Serialize};
+
 /// Why a client's connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CloseReason {
     /// The client closed; its own code is echoed (RFC 6455 §5.5.1).
     Client,

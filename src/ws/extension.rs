@@ -8,13 +8,34 @@
 use std::{borrow::Cow, num::NonZeroU8};
 
 use http::{HeaderMap, HeaderValue, header};
+use serde::{Deserialize, Serialize};
 
 const NAME: &[u8] = b"permessage-deflate";
 
 /// The size of the window in which a compressor looks for repetitions: its binary logarithm,
 /// 9 to 15. RFC 7692 also knows 8, which zlib and its kin can't do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
 pub struct WindowBits(NonZeroU8);
+
+/// No window has that size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a window has 9 to 15 bits")]
+pub struct InvalidWindowBits;
+
+impl TryFrom<u8> for WindowBits {
+    type Error = InvalidWindowBits;
+
+    fn try_from(bits: u8) -> Result<Self, InvalidWindowBits> {
+        Self::new(bits).ok_or(InvalidWindowBits)
+    }
+}
+
+impl From<WindowBits> for u8 {
+    fn from(window: WindowBits) -> Self {
+        window.get()
+    }
+}
 
 impl WindowBits {
     const BITS_MIN: u8 = 9;

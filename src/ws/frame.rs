@@ -4,6 +4,8 @@
 //! here, and one copy serves every client. A control frame is small and is built whole, in an array
 //! on the stack. Lengths take the fewest bytes, as the RFC demands.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Kind, close::CloseReason};
 
 /// Longest payload of a control frame (RFC 6455 §5.5).
@@ -24,7 +26,7 @@ pub(super) const OPCODE_PING: u8 = 0x9;
 pub(super) const OPCODE_PONG: u8 = 0xA;
 
 /// The kinds of control frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ControlKind {
     /// Begins or answers the end of the connection.
     Close,

@@ -14,8 +14,10 @@ pub(crate) mod fuzzing;
 pub mod handshake;
 pub mod utf8;
 
+use serde::{Deserialize, Serialize};
+
 /// The type of a data message: RFC 6455 §5.6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// UTF-8 text.
     Text,

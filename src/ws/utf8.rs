@@ -16,7 +16,7 @@ pub struct Invalid;
 ///
 /// # Invariants
 /// `cut[..cut_len]` is a valid but incomplete character; after an error the value must not be used.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Validator {
     cut: [u8; 4],
     cut_len: u8,
@@ -47,6 +47,12 @@ impl Validator {
     /// When the last character is incomplete.
     pub fn finish(&self) -> Result<(), Invalid> {
         if self.cut_len == 0 { Ok(()) } else { Err(Invalid) }
+    }
+
+    /// The bytes of the character that is cut.
+    #[must_use]
+    pub fn cut(&self) -> &[u8] {
+        &self.cut[..usize::from(self.cut_len)]
     }
 
     /// Feeds bytes to the cut character until it is complete; returns the remaining bytes.

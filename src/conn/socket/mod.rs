@@ -108,6 +108,17 @@ impl Socket {
         }
     }
 
+    /// Another descriptor of the same socket, for another process; of plain sockets only.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left, or can hand none on.
+    pub fn duplicate(&self) -> io::Result<std::net::TcpStream> {
+        match self {
+            Self::Live(live) => live.duplicate(),
+            Self::Pending | Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// The other end, if the system says.
     #[must_use]
     pub fn peer_address(&self, tls: &TlsClients) -> Option<SocketAddr> {

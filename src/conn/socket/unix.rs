@@ -8,6 +8,7 @@
 use std::{
     io::{self, IoSlice, Read as _, Write as _},
     net::{Shutdown, SocketAddr},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
@@ -58,6 +59,10 @@ impl Live {
     #[cfg(not(target_os = "linux"))]
     pub(super) fn give_up_after(&self, _silence: Duration) {
         // No such option; the system's own patience ends, too.
+    }
+
+    pub(super) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
+        Ok(self.0.as_fd().try_clone_to_owned()?.into())
     }
 
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {

@@ -57,6 +57,11 @@ impl Live {
         // Windows itself gives up after some 20 s.
     }
 
+    #[expect(clippy::unused_self, reason = "the same signature as on Unix")]
+    pub(super) fn duplicate(&self) -> io::Result<std::net::TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
         self.shared.stream.peer_addr().ok()
     }

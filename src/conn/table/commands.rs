@@ -137,7 +137,7 @@ impl ConnectionTable {
 
     /// Has the shard run a client's command, and those that wait behind it. The client is still
     /// counted: the last one leaves no moment in which the drain's barrier is open.
-    fn request_command(&mut self, key: Key, command: ClientCommand) {
+    pub(super) fn request_command(&mut self, key: Key, command: ClientCommand) {
         let guard = self.control.barrier.request();
         self.requests.push(Request::Command(key, command, guard));
     }
@@ -149,7 +149,13 @@ impl ConnectionTable {
         command
     }
 
-    fn take_next(&mut self, key: Key) -> Option<ClientCommand> {
+    pub(super) fn take_next(&mut self, key: Key) -> Option<ClientCommand> {
+        if let Some(halted) = &mut self.halted
+            && entry(&mut self.entries, key).is_some()
+        {
+            halted.insert(key);
+            return None;
+        }
         if self.orphans.get(&key).is_some_and(|orphan| orphan.until <= self.now) {
             let count = self.queue_mut(key).map_or(0, |queue| queue.len());
             self.metrics.client_messages_dropped.add(count as u64);

@@ -14,6 +14,7 @@
 //! | `hub_events`, `ticks` | what is to be done because the hub says so, or time has passed |
 //! | `channel_room`, `longest_connected` | clients that must go, or stay longest |
 //! | `tokens` | the rights of clients, by their tokens |
+//! | `recording`, `restoring` | clients that go on in another process |
 //! | `logging` | clients that came and went |
 
 mod arriving;
@@ -28,7 +29,9 @@ mod input;
 mod logging;
 mod longest_connected;
 mod pacing;
+mod recording;
 mod replaying;
+mod restoring;
 #[cfg(test)]
 mod tests;
 mod ticks;
@@ -37,7 +40,11 @@ mod v1;
 
 #[cfg(test)]
 use std::net::TcpListener;
-use std::{collections::HashMap, net::TcpStream, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::TcpStream,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -55,6 +62,7 @@ use crate::{
         input_budget::InputBudget,
         logged_client::LoggedClient,
         paced_close::PacedClose,
+        restored::Restored,
         settings::ClientSettings,
         socket::{Registry, Socket},
         timer_wheel::TimerWheel,
@@ -157,6 +165,10 @@ pub struct ConnectionTable {
     rates: ClientRates,
     /// Bad tokens, by the addresses of those that show them.
     token_guesses: TokenGuesses,
+    /// Clients whose next command does not begin, while none may.
+    halted: Option<HashSet<Key>>,
+    /// Clients of another process that have not begun here.
+    restored: Vec<Restored>,
 }
 
 impl ConnectionTable {
@@ -200,6 +212,8 @@ impl ConnectionTable {
             address_guards: HashMap::new(),
             rates,
             token_guesses: TokenGuesses::default(),
+            halted: None,
+            restored: Vec::new(),
         }
     }
 
@@ -226,21 +240,29 @@ impl ConnectionTable {
         let Some(slot) = self.entries.get_mut(key.index()) else { return };
         let Some(mut entry) = slot.take_if(|entry| entry.is_of(key)) else { return };
         self.log_gone(key, &entry, reason);
-        self.wheel.remove(key.index());
-        self.input.release(entry.charged_bytes());
-        self.encoder.leave(entry.encoding);
         self.end_replay(key);
         match entry.take_queue() {
             Some(queue) => self.orphan(key, queue, entry.publisher),
             None => self.rights.remove(key),
         }
+        if entry.is_live() {
+            self.metrics.connections_closed.add(reason as usize, 1);
+        }
+        self.forget(key, entry);
+    }
+
+    /// Drops what there is of a client, its descriptor, and then its guard.
+    pub(super) fn forget(&mut self, key: Key, entry: Entry) {
+        self.wheel.remove(key.index());
+        self.input.release(entry.charged_bytes());
+        self.encoder.leave(entry.encoding);
+        self.end_replay(key);
         if let Some(socket) = self.hub.remove(key) {
             self.registry.forget(socket, self.hub.shared_mut());
         }
         if entry.is_live() {
             self.live -= 1;
             self.metrics.connections.set(self.live);
-            self.metrics.connections_closed.add(reason as usize, 1);
         }
         self.address_guards.remove(&key);
         self.rates.end(key);

@@ -63,7 +63,7 @@ impl ConnectionTable {
     }
 
     /// Charges what a client is still to be given to the budget.
-    fn account_replay(&mut self, key: Key) {
+    pub(super) fn account_replay(&mut self, key: Key) {
         let Some(replay) = self.replays.get_mut(&key) else { return };
         let cost = replay.cost();
         let charged = std::mem::replace(&mut replay.charged_bytes, cost);

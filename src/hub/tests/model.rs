@@ -148,6 +148,11 @@ pub(super) struct Client {
     has_left: bool,
     /// Messages of a channel when some of it were lost: the client gets no more, and is closed.
     pub(super) parts_at: [Option<usize>; CHANNELS],
+    /// The next message, and the end, of those that waited when the client moved to another hub:
+    /// whatever it does there, it gets them first.
+    moved: [Option<(usize, usize)>; CHANNELS],
+    /// The same of those that wait until it is released.
+    behind: [Option<(usize, usize)>; CHANNELS],
     /// The next message expected, for each subscribed channel.
     pub(super) next: [Option<usize>; CHANNELS],
     /// Messages received.
@@ -183,6 +188,8 @@ impl Client {
             trailing: [None; CHANNELS],
             has_left: false,
             parts_at: [None; CHANNELS],
+            moved: [None; CHANNELS],
+            behind: [None; CHANNELS],
             next: [None; CHANNELS],
             received: 0,
             holes: 0,
@@ -260,8 +267,13 @@ impl Client {
 
     /// It has left a channel, maybe in the middle of a frame.
     pub(super) fn leave(&mut self, channel: usize) {
-        let next = self.next[channel].take();
-        if self.parsed < self.pipe.0.borrow().received.len() {
+        let mut next = self.next[channel].take();
+        // Bytes that wait in its own output are not taken back.
+        if let Some((first, _)) = self.behind[channel].take() {
+            next = Some(first);
+        }
+        let is_amid = self.parsed < self.pipe.0.borrow().received.len();
+        if is_amid && self.moved[channel].is_none() {
             // It may have joined and left again while the same frame was on its way.
             self.trailing[channel] = self.trailing[channel].or(next);
         }
@@ -270,14 +282,58 @@ impl Client {
         self.has_left = true;
     }
 
+    /// It goes on in another hub; everything that has arrived was read.
+    pub(super) fn move_on(&mut self, channels: &[Channel; CHANNELS]) {
+        for channel in 0..CHANNELS {
+            let end =
+                self.close.as_ref().map_or_else(|| self.due(channels), |close| close.published);
+            let end = end[channel];
+            let Some(next) = self.next[channel].as_mut().filter(|next| **next < end) else {
+                continue;
+            };
+            let waiting = if self.held.is_some() { &mut self.behind } else { &mut self.moved };
+            let first = waiting[channel].map_or(*next, |(first, _)| first);
+            waiting[channel] = Some((first, end));
+            *next = end;
+        }
+    }
+
+    /// Its logs no longer wait.
+    pub(super) fn release(&mut self) {
+        self.held = None;
+        self.fresh = [false; CHANNELS];
+        for (moved, behind) in self.moved.iter_mut().zip(&mut self.behind) {
+            if let Some((first, end)) = behind.take() {
+                *moved = Some((moved.map_or(first, |(first, _)| first), end));
+            }
+        }
+    }
+
+    /// It goes on with the newest message of a channel that it has joined.
+    pub(super) fn join_at_head(&mut self, channel: usize, published: usize) {
+        self.next[channel] = Some(published);
+        self.behind[channel] = None;
+    }
+
     fn check_message(&mut self, payload: &[u8], channels: &[Channel; CHANNELS]) {
         let channel = usize::from(payload[0]);
         let number = u32::from_be_bytes(payload[1..5].try_into().unwrap()) as usize;
         let expected = written(&channels[channel].messages[number], self.encoding);
         assert!(payload == expected, "as it was published, in the client's encoding");
         self.received += 1;
+        let is_last_of_left = self.trailing[channel].is_some();
+        if !is_last_of_left && self.moved[channel].is_some() {
+            // It is output of its own.
+            self.held = self.held.map(|held| held + 1);
+            self.holes += take_next(&mut self.moved[channel], number);
+            return;
+        }
         if let Some(held) = self.held {
             assert!(self.received <= held + 1, "of its logs only the begun frame goes out");
+        }
+        if !is_last_of_left && self.behind[channel].is_some() {
+            self.holes += take_next(&mut self.behind[channel], number);
+            return;
         }
         if let Some(least) = self.trailing[channel].take()
             && self.next[channel].is_none_or(|next| number < next)
@@ -291,6 +347,10 @@ impl Client {
         assert!(self.parts_at[channel].is_none_or(|end| number < end), "nothing behind the hole");
         self.holes += (number - *next) as u64;
         *next = number + 1;
+    }
+
+    fn has_moved_on(&self) -> bool {
+        self.moved.iter().chain(&self.behind).all(Option::is_none)
     }
 
     /// Everything was taken: nothing may be missing. `cut`: logs may have been cut.
@@ -311,6 +371,7 @@ impl Client {
             assert!(self.holes <= self.skipped, "holes are told");
             let exactly = self.holes == self.skipped || self.has_left;
             assert!(exactly, "holes are counted exactly, as far as they can be seen");
+            assert!(self.has_moved_on(), "also what had waited elsewhere");
             for (next, channel) in self.next.iter().zip(channels) {
                 let all = next.is_none_or(|next| next == channel.messages.len());
                 assert!(all, "an open client gets everything");
@@ -319,10 +380,19 @@ impl Client {
         };
         assert!(self.holes <= self.skipped, "no hole that was not told");
         let whole = close.finish == Finish::Log && !self.hurried && !cut;
+        assert!(!whole || self.has_moved_on(), "also what had waited elsewhere");
         for (next, published) in self.next.iter().zip(close.published) {
             let next = next.unwrap_or(published);
             assert!(next <= published, "nothing newer goes out");
             assert!(next == published || !whole, "the log goes first");
         }
     }
+}
+
+/// Takes `number` off what waits; how many before it are missing.
+fn take_next(waiting: &mut Option<(usize, usize)>, number: usize) -> u64 {
+    let (next, end) = waiting.take().expect("something waits");
+    assert!((next..end).contains(&number), "{number} is not of {next}..{end}");
+    *waiting = (number + 1 < end).then_some((number + 1, end));
+    (number - next) as u64
 }

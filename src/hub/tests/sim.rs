@@ -4,6 +4,7 @@
 //! published. `WSBCAST_SIM_SEED=n` runs one seed alone; a failure prints its seed.
 
 mod history;
+mod moving;
 mod say;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ const SEEDS: u64 = 3_000;
 fn each_client_gets_whole_frames_without_silent_holes() {
     let counts = seeds::run_all(SEEDS, |seed| Simulation::new(seed).run());
     let Some(counts) = counts else { return };
-    let least = [10 * SEEDS, SEEDS / 30, SEEDS / 5, SEEDS / 4, SEEDS];
+    let least = [10 * SEEDS, SEEDS / 30, SEEDS / 5, SEEDS / 4, SEEDS, SEEDS];
     let is_wild = counts.iter().zip(least).all(|(&count, least)| count > least);
     assert!(is_wild, "{counts:?}: too tame, at least {least:?}");
 }
@@ -60,6 +61,7 @@ struct Told {
     slow_closes: u64,
     partings: u64,
     charged: u64,
+    moved: u64,
 }
 
 impl Simulation {
@@ -97,9 +99,9 @@ impl Simulation {
         }
     }
 
-    /// How many deliveries there were, skips, closes of slow clients, partings, and subscriptions
-    /// that are charged.
-    fn run(mut self) -> [u64; 5] {
+    /// How many deliveries there were, skips, closes of slow clients, partings, subscriptions that
+    /// are charged, and clients that went on in another hub.
+    fn run(mut self) -> [u64; 6] {
         for _ in 0..self.random.usize(20..200) {
             self.step();
             self.hub.check();
@@ -113,7 +115,7 @@ impl Simulation {
 
     fn step(&mut self) {
         self.follow_logs();
-        match self.random.u8(0..120) {
+        match self.random.u8(0..122) {
             0..=9 => self.insert(),
             10..=12 => self.remove(),
             13..=42 => self.publish(),
@@ -130,6 +132,7 @@ impl Simulation {
             108..=112 => self.release(),
             113..=115 => self.join_at_head(),
             116..=118 => self.start(),
+            119 => self.move_all(),
             _ if self.random.bool() => self.hub.tick(),
             _ => {
                 self.hub.relieve();
@@ -374,7 +377,7 @@ impl Simulation {
         assert!(self.tight_budget || (self.tight_backlog && enough), "{lag} is not far");
     }
 
-    fn finish(mut self) -> [u64; 5] {
+    fn finish(mut self) -> [u64; 6] {
         for client in &self.clients {
             client.finish(&self.channels, self.tight_backlog || self.tight_budget);
             self.received += client.received;
@@ -386,7 +389,7 @@ impl Simulation {
         self.hub.check();
         assert_eq!(self.budget.used(), 0, "all memory is given back");
         assert_eq!((self.hub.len(), self.hub.channel_count()), (0, 0));
-        let Told { skips, slow_closes, partings, charged } = self.told;
-        [self.deliveries, skips, slow_closes, partings, charged]
+        let Told { skips, slow_closes, partings, charged, moved } = self.told;
+        [self.deliveries, skips, slow_closes, partings, charged, moved]
     }
 }

@@ -5,6 +5,7 @@
 //! a gap must have been reported. `WSBCAST_SIM_SEED=n` runs one seed alone.
 
 mod client;
+mod moving;
 
 use std::{
     cell::RefCell,
@@ -49,13 +50,15 @@ const CLIENTS_MAX: usize = 6;
 #[test]
 fn each_client_gets_each_message_once_or_is_told() {
     let counts = seeds::run_all(SEEDS, run);
-    let Some([resumed, gaps, refused]) = counts else { return };
-    assert!(resumed > SEEDS && gaps > SEEDS && refused > 100, "{counts:?}: too tame");
+    let Some([resumed, gaps, refused, moved]) = counts else { return };
+    let is_wild = resumed > SEEDS && gaps > SEEDS && refused > 100 && moved > SEEDS;
+    assert!(is_wild, "{counts:?}: too tame");
 }
 
 /// On a paused clock: time passes only on request. Returns how many clients came back, how many
-/// gaps were reported, and how many clients were refused because they were ahead.
-fn run(seed: u64) -> [u64; 3] {
+/// gaps were reported, how many clients were refused because they were ahead, and how many went on
+/// in another table.
+fn run(seed: u64) -> [u64; 4] {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
     runtime.block_on(async { World::new(seed).await.run().await })
@@ -94,6 +97,7 @@ struct World {
     resumed: u64,
     gaps: u64,
     refused: u64,
+    moved: u64,
 }
 
 impl World {
@@ -129,11 +133,12 @@ impl World {
             resumed: 0,
             gaps: 0,
             refused: 0,
+            moved: 0,
             random,
         }
     }
 
-    async fn run(mut self) -> [u64; 3] {
+    async fn run(mut self) -> [u64; 4] {
         for _ in 0..self.random.usize(20..150) {
             self.step();
             match self.random.u8(0..100) {
@@ -148,11 +153,11 @@ impl World {
             self.drop_refused();
         }
         self.finish().await;
-        [self.resumed, self.gaps, self.refused]
+        [self.resumed, self.gaps, self.refused, self.moved]
     }
 
     fn step(&mut self) {
-        match self.random.u8(0..100) {
+        match self.random.u8(0..102) {
             0..=29 => self.publish(),
             30..=49 => self.deliver_one(),
             50..=59 => self.pass(),
@@ -160,6 +165,7 @@ impl World {
             72..=81 => self.attach(),
             82..=92 => self.read_one(),
             93..=98 => self.disconnect(),
+            100..=101 => self.move_shard(),
             _ => self.lose_history(),
         }
     }
@@ -240,7 +246,7 @@ impl World {
             *slot.borrow_mut() = Some(admitted);
         });
         let (peer, input, at) = (None, Vec::new(), None);
-        self.clients.push(Client { channel, admission, peer, input, at, since: after });
+        self.clients.push(Client { shard, channel, admission, peer, input, at, since: after });
     }
 
     /// A client that is ahead of its shard for too long is told to try again: nothing was sent to

@@ -4,6 +4,8 @@
 //! Each byte is checked when it arrives, not when the header is complete, so a violation of the RFC
 //! is found at the same byte however the bytes were cut. The decoder checks the message's length.
 
+use serde::{Deserialize, Serialize};
+
 use super::mask::MaskKey;
 use crate::ws::{
     Kind,
@@ -21,7 +23,7 @@ const LEN_IN_2_BYTES: u8 = 126;
 const LEN_IN_8_BYTES: u8 = 127;
 
 /// The content of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Carries {
     /// A data message or a fragment of one; a continuation has its message's kind.
     Data(Kind),

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use super::{
     event::{Event, FrameRules},
     mask::MaskKey,
+    record::MessageRecord,
 };
 use crate::ws::{Kind, close::CloseReason, utf8::Validator};
 
@@ -44,6 +45,25 @@ impl Unfinished {
 
     pub(super) fn held_bytes(&self) -> usize {
         self.data.capacity()
+    }
+
+    pub(super) fn record(&self) -> MessageRecord {
+        MessageRecord {
+            kind: self.kind,
+            compressed: self.compressed,
+            len: self.len,
+            cut: self.utf8.cut().to_vec().into(),
+            data: self.data.clone().into(),
+        }
+    }
+
+    /// None: no message looks like that.
+    pub(super) fn restore(record: &MessageRecord) -> Option<Self> {
+        let MessageRecord { kind, compressed, len, ref cut, ref data } = *record;
+        let mut utf8 = Validator::default();
+        utf8.push(cut).ok()?;
+        Some(Self { kind, compressed, len, utf8, data: data.to_vec() })
+            .filter(|message| message.utf8.cut().len() == cut.len())
     }
 
     /// Takes the next piece of payload; the message will not get longer than `len_max`.

@@ -10,16 +10,23 @@ mod event;
 mod header;
 mod mask;
 mod message;
+mod record;
 #[cfg(test)]
 mod tests;
 
 use std::{borrow::Cow, mem};
 
-pub use self::event::{CloseFrame, Event, FrameRules};
+use bytes::Bytes;
+
+pub use self::{
+    event::{CloseFrame, Event, FrameRules},
+    record::DecoderRecord,
+};
 use self::{
     header::{Carries, HEADER_BYTES_MAX, Header},
     mask::MaskKey,
     message::Unfinished,
+    record::FrameRecord,
 };
 use super::{
     Kind,
@@ -105,6 +112,47 @@ impl Decoder {
             let message = partial.message.as_ref().map_or(0, Unfinished::held_bytes);
             size_of::<Partial>() + partial.control.capacity() + message
         })
+    }
+
+    /// The unfinished parts; None: the decoder is idle.
+    #[must_use]
+    pub fn record(&self) -> Option<DecoderRecord> {
+        let partial = self.partial.as_ref()?;
+        Some(DecoderRecord {
+            header: Bytes::copy_from_slice(&partial.header[..partial.header_len]),
+            frame: partial.frame.map(|frame| FrameRecord {
+                fin: frame.fin,
+                compressed: frame.compressed,
+                carries: frame.carries,
+                remaining: frame.remaining,
+                key: frame.key.0,
+            }),
+            control: partial.control.clone().into(),
+            message: partial.message.as_ref().map(Unfinished::record),
+        })
+    }
+
+    /// A decoder that goes on; None: no decoder can be in that state.
+    #[must_use]
+    pub fn restore(record: &DecoderRecord) -> Option<Self> {
+        let DecoderRecord { header: begun, frame, control, message } = record;
+        let mut header = [0; HEADER_BYTES_MAX];
+        header.get_mut(..begun.len()).filter(|_| begun.len() < HEADER_BYTES_MAX)?;
+        header[..begun.len()].copy_from_slice(begun);
+        let frame = frame.map(|frame| Frame {
+            fin: frame.fin,
+            compressed: frame.compressed,
+            carries: frame.carries,
+            remaining: frame.remaining,
+            key: MaskKey(frame.key),
+        });
+        let message = match message {
+            Some(message) => Some(Unfinished::restore(message)?),
+            None => None,
+        };
+        let header_len = begun.len();
+        let partial = Partial { header, header_len, frame, control: control.to_vec(), message };
+        Some(Self { partial: Some(Box::new(partial)).filter(|partial| !partial.is_empty()) })
     }
 
     fn read_to_event<'a>(&mut self, input: &'a mut [u8], rules: &FrameRules) -> Step<'a> {

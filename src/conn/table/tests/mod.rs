@@ -30,6 +30,7 @@ mod disconnecting;
 mod floods;
 mod hoards;
 mod left_behind;
+mod moving;
 mod replays;
 mod tokens;
 mod wire;

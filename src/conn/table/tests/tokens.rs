@@ -15,7 +15,7 @@ fn patterns(texts: &[&str]) -> ChannelPatterns {
     texts.iter().map(|text| ChannelPattern::new(text).unwrap()).collect()
 }
 
-fn token(subscribe: &[&str], publish: &[&str], now: Millis) -> VerifiedToken {
+pub(super) fn token(subscribe: &[&str], publish: &[&str], now: Millis) -> VerifiedToken {
     let rights = Rights {
         subscribe: patterns(subscribe),
         publish: patterns(publish),
@@ -28,14 +28,14 @@ fn token(subscribe: &[&str], publish: &[&str], now: Millis) -> VerifiedToken {
 }
 
 /// A table in which no channel is public, and clients that never fall silent.
-fn private_table() -> Table {
+pub(super) fn private_table() -> Table {
     let keepalive = keepalive::KeepaliveSettings { interval: None, timeout: Duration::ZERO };
     let public_channels = patterns(&["open.*"]);
     table(ClientSettings { public_channels, keepalive, ..settings() })
 }
 
 impl Table {
-    fn client_with(
+    pub(super) fn client_with(
         &mut self,
         encoding: Encoding,
         channels: &[&str],

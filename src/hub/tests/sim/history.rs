@@ -21,6 +21,15 @@ pub(super) struct Known {
     logs: [Option<LogModel>; ENCODINGS],
 }
 
+impl Known {
+    /// The channel's logs begin anew, where it is.
+    pub(super) fn begin_anew(&mut self, created: usize) {
+        for log in self.logs.iter_mut().flatten() {
+            *log = LogModel { created, baseline: self.last.clone() };
+        }
+    }
+}
+
 impl Simulation {
     /// Logs come and go with their subscribers, and their positions with them.
     pub(super) fn follow_logs(&mut self) {
@@ -133,8 +142,7 @@ impl Simulation {
 
     pub(super) fn release_client(&mut self, client: usize) {
         let client = &mut self.clients[client];
-        client.held = None;
-        client.fresh = [false; CHANNELS];
+        client.release();
         self.hub.release(client.key);
     }
 
@@ -147,7 +155,7 @@ impl Simulation {
             let at = self.hub.join_at_head(client.key, self.names[channel].as_str());
             if client.next[channel].is_some() && client.close.is_none() && !client.failed {
                 assert_eq!(at, self.known[channel].last);
-                client.next[channel] = Some(self.channels[channel].messages.len());
+                client.join_at_head(channel, self.channels[channel].messages.len());
             }
         }
     }

@@ -19,6 +19,7 @@ pub(super) struct Published {
 
 /// A client of one channel, from its handshake to its end.
 pub(super) struct Client {
+    pub(super) shard: usize,
     pub(super) channel: usize,
     pub(super) admission: Rc<RefCell<Option<Result<Admission, NotAdmitted>>>>,
     pub(super) peer: Option<TcpStream>,

@@ -1,0 +1,293 @@
+//! Clients amid anything go on in another table, as they do in another process.
+
+use super::*;
+use crate::{
+    conn::{ClientRecord, TableRecord},
+    record,
+    token::Rights,
+};
+
+/// The messages that a client publishes by what it has sent.
+fn told_of(table: &mut Table, key: Key, now: Millis) -> Vec<String> {
+    let mut requests = Vec::new();
+    table.read_until(key, now, |table| {
+        requests.append(&mut table.clients.take_requests());
+        !requests.is_empty()
+    });
+    told(table, requests, key)
+}
+
+impl Table {
+    /// All clients go on in another table, `later` by its clock; their keys there.
+    fn move_to(&mut self, other: &mut Self, now: Millis, there: Millis) -> Vec<Key> {
+        self.clients.halt();
+        assert_eq!(self.clients.under_way(), 0, "all has come to its end");
+        let (table, recorded) = self.clients.record(now);
+        let table: TableRecord = through_bytes(&table);
+        let table = other.clients.take_over_table(table);
+        let before = other.clients.keys();
+        for (key, client) in recorded {
+            let client: ClientRecord = through_bytes(&client);
+            let stream = self.clients.duplicate(key).unwrap();
+            let guard = other.control.barrier.client();
+            other.clients.restore(client, stream, guard, &table, there).unwrap();
+            self.clients.let_go(key);
+        }
+        assert!(self.clients.is_empty(), "nobody is left");
+        assert_eq!(self.budget.used(), 0);
+        assert_eq!(self.control.barrier.clients(), 0);
+        assert!(other.clients.begin_restored(there, &mut || true));
+        let mut keys = other.clients.keys();
+        keys.retain(|key| !before.contains(key));
+        keys
+    }
+}
+
+fn through_bytes<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+    record::from_bytes(&record::to_bytes(value)).expect("it was just written")
+}
+
+/// A frame of which every byte may be the last that the old table has read.
+#[test]
+fn a_client_goes_on_amid_any_byte_of_its_message() {
+    let text = "grüße";
+    let key = [0x12, 0x34, 0x56, 0x78];
+    let hidden = |part: &[u8]| -> Vec<u8> {
+        part.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
+    };
+    // In two fragments with a ping between them, the first cut within a character.
+    let (first, second) = text.as_bytes().split_at(3);
+    let frame = |first_byte: u8, payload: &[u8]| {
+        let length = 0x80 | u8::try_from(payload.len()).unwrap();
+        [&[first_byte, length][..], &key, &hidden(payload)].concat()
+    };
+    let all = [frame(0x01, first), frame(0x89, b""), frame(0x80, second)].concat();
+    for cut in 0..all.len() {
+        let (mut old, mut new) = (table(quiet()), table(quiet()));
+        let (key, mut peer) = old.client(Millis(0));
+        if cut > 0 {
+            peer.write_all(&all[..cut]).unwrap();
+            let mut left = cut;
+            old.read_until(key, Millis(0), |old| {
+                left = left.min(cut);
+                let held = old.clients.entries[key.index()].as_ref().unwrap();
+                !held.decoder.is_idle() || cut == all.len()
+            });
+        }
+        let keys = old.move_to(&mut new, Millis(10), Millis(1_000));
+        peer.write_all(&all[cut..]).unwrap();
+        assert_eq!(told_of(&mut new, keys[0], Millis(1_000)), [text], "cut at {cut}");
+        let mut pong = [0; 2];
+        peer.read_exact(&mut pong).unwrap();
+        assert_eq!(pong, [0x8a, 0]);
+    }
+}
+
+/// Bytes that the old table had not sent, also the rest of a frame, arrive once and in order.
+#[test]
+fn bytes_that_wait_arrive_once_and_in_order() {
+    let (mut old, mut new) = (table(quiet()), table(quiet()));
+    let (_, mut peer) = old.client(Millis(0));
+    let (_, mut second) = old.client(Millis(0));
+    let megabyte = "x".repeat(1 << 20);
+    for _ in 0..6 {
+        old.broadcast(&megabyte);
+    }
+    old.move_to(&mut new, Millis(0), Millis(0));
+    new.broadcast("last");
+    for peer in [&mut peer, &mut second] {
+        peer.set_nonblocking(true).unwrap();
+        let expected = 6 * (10 + megabyte.len()) + 6;
+        let mut received = Vec::new();
+        let start = Clock::start();
+        while received.len() < expected {
+            assert!(start.now() < Millis::default() + PATIENCE, "all of it arrives");
+            let mut buffer = vec![0; 1 << 16];
+            match peer.read(&mut buffer) {
+                Ok(0) => panic!("nobody is closed"),
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+                Err(_) => {
+                    for key in new.clients.keys() {
+                        let ready = Ready { key, readable: false, writable: true, ended: false };
+                        new.clients.on_ready(ready, Millis(0));
+                    }
+                }
+            }
+        }
+        assert_eq!(received.len(), expected);
+        for frame in received[..expected - 6].chunks(10 + megabyte.len()) {
+            assert_eq!(&frame[..2], [0x81, 127]);
+            assert!(frame[10..].iter().all(|&byte| byte == b'x'));
+        }
+        assert_eq!(&received[expected - 6..], b"\x81\x04last");
+    }
+    assert_eq!(new.metrics.connections_closed.get(CloseReason::SlowConsumer as usize), 0);
+}
+
+/// Commands that wait are run by the new table, in their order, behind the one under way.
+#[test]
+fn commands_that_wait_are_run_elsewhere() {
+    let (mut old, mut new) = (table(quiet()), table(quiet()));
+    let (key, mut peer) = old.client(Millis(0));
+    let three: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
+    peer.write_all(&three).unwrap();
+    let mut requests = Vec::new();
+    old.read_until(key, Millis(0), |old| {
+        requests.append(&mut old.clients.take_requests());
+        !requests.is_empty()
+    });
+    old.clients.halt();
+    assert_eq!(old.clients.under_way(), 1);
+    // The first comes to its end, and the next does not begin.
+    drop(requests);
+    assert!(old.clients.next_command(key).is_none());
+    let keys = old.move_to(&mut new, Millis(0), Millis(0));
+    let requests = new.clients.take_requests();
+    assert_eq!(told(&mut new, requests, keys[0]), ["b", "c"]);
+    // And it is read again.
+    peer.write_all(&masked(0x81, b"d")).unwrap();
+    assert_eq!(told_of(&mut new, keys[0], Millis(0)), ["d"]);
+}
+
+/// A hand-over that fails leaves everything as it was: the waiting commands are run here.
+#[test]
+fn a_halted_table_goes_on() {
+    let mut table = table(quiet());
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&[masked(0x81, b"a"), masked(0x81, b"b")].concat()).unwrap();
+    let mut requests = Vec::new();
+    table.read_until(key, Millis(0), |table| {
+        requests.append(&mut table.clients.take_requests());
+        !requests.is_empty()
+    });
+    table.clients.halt();
+    drop(requests);
+    assert!(table.clients.next_command(key).is_none());
+    let _ = table.clients.record(Millis(0));
+    table.clients.go_on();
+    let requests = table.clients.take_requests();
+    assert_eq!(told(&mut table, requests, key), ["b"]);
+}
+
+/// Times are those of the client, whatever the new table's clock says.
+#[test]
+fn deadlines_go_on() {
+    let (mut old, mut new) = (table(settings()), table(settings()));
+    let (_, mut peer) = old.client(Millis(5_000));
+    // 20 of the 25 seconds until a ping have passed.
+    old.move_to(&mut new, Millis(25_000), Millis(100_000));
+    new.clients.on_tick(Millis(104_000));
+    peer.set_nonblocking(true).unwrap();
+    assert!(peer.read(&mut [0; 2]).is_err(), "it is not pinged yet");
+    peer.set_nonblocking(false).unwrap();
+    new.clients.on_tick(Millis(105_200));
+    read_exactly(&mut peer, b"\x89\x00");
+    // Moved between the ping and its answer.
+    let mut third = table(settings());
+    new.move_to(&mut third, Millis(115_200), Millis(200_000));
+    third.clients.on_tick(Millis(209_000));
+    assert_eq!(third.clients.live(), 1);
+    third.clients.on_tick(Millis(210_500));
+    assert_eq!(close_code(&mut peer), 4408);
+}
+
+/// A client that is being closed ends as it would have ended.
+#[test]
+fn a_close_goes_on() {
+    let (mut old, mut new) = (table(quiet()), table(quiet()));
+    let (key, mut peer) = old.client(Millis(0));
+    old.clients.close(key, CloseReason::GoingAway);
+    old.move_to(&mut new, Millis(0), Millis(50_000));
+    assert_eq!(close_code(&mut peer), 1001);
+    let keys = new.clients.keys();
+    peer.write_all(&masked(0x88, &[0x03, 0xe9])).unwrap();
+    new.read_until(keys[0], Millis(50_000), |new| new.clients.is_empty());
+    assert_eq!(new.metrics.connections_closed.get(CloseReason::GoingAway as usize), 1);
+}
+
+/// A client's rights, what they allow and when they end, go with it; equal ones stay one.
+#[test]
+fn rights_go_on() {
+    use super::tokens::{private_table, token};
+    let (mut old, mut new) = (private_table(), private_table());
+    let shown = token(&["a"], &["a"], Millis(0));
+    let (_, mut first) = old.client_with(Encoding::V1, &["a"], shown.clone());
+    let (_, _second) = old.client_with(Encoding::V1, &["a"], shown);
+    let keys = old.move_to(&mut new, Millis(50_000), Millis(900_000));
+    let rights = keys.iter().map(|&key| new.clients.rights.of_token(key).unwrap());
+    let rights: Vec<*const Rights> = rights.map(std::ptr::from_ref).collect();
+    assert_eq!(rights[0], rights[1], "one allocation for both");
+    assert_eq!(new.clients.clients_of_subject("alice").len(), 2);
+    assert_eq!(new.clients.clients_of_token_id("7").len(), 2);
+    // 50 of its 100 seconds have passed, and the end is put off by a few of them at most.
+    new.clients.on_tick(Millis(949_000));
+    let is_open = |new: &Table, key: Key| {
+        let entry = new.clients.entries[key.index()].as_ref();
+        entry.is_some_and(|entry| entry.state() == ClientState::Open)
+    };
+    assert!(keys.iter().all(|&key| is_open(&new, key)), "its time is not over");
+    new.clients.on_tick(Millis(980_000));
+    assert!(keys.iter().all(|&key| !is_open(&new, key)), "its time is over");
+    let mut said = [0; 1024];
+    let count = first.read(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said[..count]).contains("token_expiring"), "it was told");
+}
+
+/// A client that is within its history gets the rest of it elsewhere, then what was in its logs.
+#[test]
+fn a_replay_goes_on_before_the_logs() {
+    use crate::{
+        broker::{History, Position, Start},
+        hub::Encoding,
+    };
+    struct Kept(Vec<Publication>);
+    impl History for Kept {
+        fn history(
+            &self,
+            _channel: &ChannelName,
+            after: &Position,
+            to: u64,
+            _bytes_max: usize,
+        ) -> Option<Vec<Publication>> {
+            let offset = |message: &Publication| message.position.as_ref().unwrap().offset;
+            let wanted = self.0.iter().filter(|it| (after.offset + 1..=to).contains(&offset(it)));
+            // One at a time.
+            Some(wanted.take(1).cloned().collect())
+        }
+    }
+    let at = |offset| Position { epoch: "e".into(), offset };
+    let message = |offset: u64| Publication {
+        channel: ChannelName::default_channel(),
+        kind: Kind::Text,
+        data: offset.to_string().into(),
+        position: Some(at(offset)),
+    };
+    let (mut old, mut new) = (table(quiet()), table(quiet()));
+    let history = Kept((1..=4).map(message).collect());
+    let key = old.clients.admit(Endpoint::Ws, Encoding::Plain, &[ChannelName::default_channel()]);
+    old.clients.hold(key);
+    let mut peer = old.connect(key, Millis(0));
+    for offset in 5..=6 {
+        assert!(old.clients.append(&message(offset)));
+    }
+    let channel = ChannelName::default_channel();
+    let (from, to) = (Some(at(1)), Some(at(4)));
+    old.clients.welcome(key, vec![Start { channel, from, to, resumed: true, missed: None }]);
+    let follow_ups = old.clients.take_follow_ups();
+    assert_eq!(follow_ups.len(), 1);
+    old.clients.follow_up(follow_ups[0], Millis(0), &history);
+    read_exactly(&mut peer, b"\x81\x012");
+    old.move_to(&mut new, Millis(0), Millis(0));
+    assert!(new.clients.append(&message(7)));
+    loop {
+        let follow_ups = new.clients.take_follow_ups();
+        if follow_ups.is_empty() {
+            break;
+        }
+        for follow_up in follow_ups {
+            new.clients.follow_up(follow_up, Millis(0), &history);
+        }
+    }
+    while new.clients.pass(&mut || true).more {}
+    read_exactly(&mut peer, b"\x81\x013\x81\x014\x81\x015\x81\x016\x81\x017");
+}
