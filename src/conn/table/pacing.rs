@@ -15,7 +15,10 @@ use crate::{
     },
     drain::{PaceShare, Phase},
     hub::{Finish, Key},
-    limits::{DISCONNECT_PAUSE, DISCONNECT_WINDOW_MAX, RESTART_RETRY_MAX, SSE_RETRY},
+    limits::{
+        CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, DISCONNECT_PAUSE, DISCONNECT_WINDOW_MAX,
+        RESTART_RETRY_MAX, SSE_RETRY,
+    },
 };
 
 impl ConnectionTable {
@@ -108,7 +111,11 @@ impl ConnectionTable {
         if self.control.others_serve() || self.control.phase() == Phase::Serving {
             return Duration::ZERO;
         }
+        let Some(drain) = self.control.drain() else { return Duration::ZERO };
+        // An operator's limit may be far behind the closing; the last client that is closed has
+        // these times to take its Close and to answer.
+        let last_leaves = drain.closing_until() + CLOSE_WRITE_DEADLINE * 2 + CLOSE_ANSWER_DEADLINE;
         // The process itself may take a little longer than the drain's limit.
-        self.control.remaining(now).unwrap_or_default() + SSE_RETRY
+        drain.deadline.min(last_leaves) - now + SSE_RETRY
     }
 }

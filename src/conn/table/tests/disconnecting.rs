@@ -56,6 +56,39 @@ fn clients_of_the_channel_are_closed_and_no_others() {
     assert_eq!(table.clients.disconnect(&of_channel("a", false), Millis(6_000)), 0);
 }
 
+/// A stream is told to come back when the process has ended, which is when all are closed, though
+/// an operator has set a limit far behind that.
+#[test]
+fn a_stream_comes_back_when_the_closing_is_through() {
+    use crate::drain::{Cause, DrainSettings, Machine, Phase, Steering};
+    let [window, hour] = [20, 3600].map(Duration::from_secs);
+    let settings = DrainSettings { pre_delay: Duration::ZERO, timeout: hour, close_over: window };
+    for (closes_now, least, most) in [(true, 20, 40), (false, 3600, 3640)] {
+        let mut table = table(quiet());
+        let mut stream = table.client_of("a", Encoding::Sse);
+        let mut machine = Machine::new(settings);
+        machine.start(Millis(0), Cause::Admin);
+        let steering = Steering { timeout: Some(hour), close_over: None, closes_now };
+        machine.steer(Millis(0), &steering).unwrap();
+        let phase = machine.advance(Millis(0), 1);
+        table.control.publish(&machine, phase);
+        assert_eq!(phase == Phase::Closing, closes_now);
+        if closes_now {
+            let alone = crate::drain::PaceShare { index: 0, of: 1 };
+            table.clients.begin_paced_close(Millis(0), window, Duration::ZERO, alone);
+        } else {
+            // An operator sends it elsewhere while the process waits: it waits to its limit.
+            table.clients.disconnect(&of_channel("a", true), Millis(0));
+            table.clients.on_tick(Millis(0));
+        }
+        table.clients.on_tick(Millis(5_000));
+        let told = rest_of(&mut stream);
+        let told = told.split_once("\"reconnect_after_ms\":").expect("it is told").1;
+        let ms: u64 = told.split_once('}').unwrap().0.parse().unwrap();
+        assert!((least * 1000..=most * 1000).contains(&ms), "{ms} ms, now: {closes_now}");
+    }
+}
+
 /// Other clients have their turns while many are closed, and repetitions cost nothing.
 #[test]
 fn disconnected_clients_are_closed_in_slices() {
