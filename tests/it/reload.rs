@@ -15,7 +15,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 fn serving(folder: &TempDir) -> Server {
     let path = folder.path().join("secret");
     fs::write(&path, SECRET).unwrap();
-    Launch::new(&["--jwt-secret-file", path.to_str().unwrap()]).start()
+    Launch::on_a_free_port(&["--jwt-secret-file", path.to_str().unwrap()]).start()
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_new_api_token_is_read_on_sighup() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("tokens");
     fs::write(&path, "the-first-api-token\n").unwrap();
-    let server = Launch::new(&["--api-token-file", path.to_str().unwrap()]).start();
+    let server = Launch::on_a_free_port(&["--api-token-file", path.to_str().unwrap()]).start();
     let publish = |token: &str| {
         let address = server.addr();
         let mut http = Http::connect(address);
