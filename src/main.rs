@@ -55,7 +55,7 @@ fn serve(config: Config) -> u8 {
 }
 
 fn run(config: Config) -> Result<u8, StartError> {
-    Ok(Server::of(config, Parts::from_env())?.run_with_os_signals()?.code())
+    Ok(Server::of(config, Parts::from_env()?)?.run_with_os_signals()?.code())
 }
 
 fn check(health: &HealthQuery) -> u8 {

@@ -43,12 +43,17 @@ pub(super) fn is_loopback_only(listen: &[ListenAddr], tls_listen: &[SocketAddr])
     plain.chain(tls_listen).all(|addr| addr.ip().to_canonical().is_loopback())
 }
 
-/// Where a server listens; at least one of the public listeners is there.
-pub(super) struct Listening {
-    pub(super) listen: Vec<ListenAddr>,
-    pub(super) tls_listen: Vec<SocketAddr>,
-    pub(super) listen_unix: Vec<PathBuf>,
-    pub(super) admin_listen: Option<SocketAddr>,
+/// The listeners of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listening {
+    /// Public ones.
+    pub listen: Vec<ListenAddr>,
+    /// Public ones by TLS.
+    pub tls_listen: Vec<SocketAddr>,
+    /// Public ones that are Unix sockets.
+    pub listen_unix: Vec<PathBuf>,
+    /// The one for the admin routes.
+    pub admin_listen: Option<SocketAddr>,
 }
 
 /// Checks all addresses, and that they leave each other room. Naming a public listener of any kind

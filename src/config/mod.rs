@@ -32,7 +32,7 @@ mod version;
 
 use std::ffi::OsString;
 
-pub use listen::{ListenAddr, OpenToStrangers};
+pub use listen::{ListenAddr, Listening, OpenToStrangers};
 pub use problems::{BadValue, BadValues, Stop};
 pub use secrets::{RedisUrl, Token};
 pub use sources::{SecretSources, Secrets};

@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    listen::{ListenAddr, OpenToStrangers, is_loopback_only},
+    listen::{ListenAddr, Listening, OpenToStrangers, is_loopback_only},
     secrets::{RedisUrl, Token},
     sources::SecretSources,
 };
@@ -185,22 +185,25 @@ impl Config {
         is_loopback_only(&self.listen, &self.tls_listen)
     }
 
-    /// The settings of a server whose sockets are bound already: what these listen on takes the
-    /// place of the addresses that were named.
+    /// The listeners that were named.
+    #[must_use]
+    pub fn listening(&self) -> Listening {
+        Listening {
+            listen: self.listen.clone(),
+            tls_listen: self.tls_listen.clone(),
+            listen_unix: self.listen_unix.clone(),
+            admin_listen: self.admin_listen,
+        }
+    }
+
+    /// The settings of a server that has these listeners in place of those that were named.
     ///
     /// # Errors
     /// When everybody who can reach them could publish, and the options do not allow that.
-    pub fn listening_on(
-        mut self,
-        public: &[SocketAddr],
-        tls: &[SocketAddr],
-        admin: Option<SocketAddr>,
-    ) -> Result<Self, OpenToStrangers> {
-        let listen = |addr: &SocketAddr| ListenAddr { addr: *addr, is_default: false };
-        self.listen = public.iter().map(listen).collect();
-        self.tls_listen = tls.to_vec();
-        self.listen_unix.clear();
-        self.admin_listen = admin;
+    pub fn listening_on(mut self, listeners: Listening) -> Result<Self, OpenToStrangers> {
+        let Listening { listen, tls_listen, listen_unix, admin_listen } = listeners;
+        (self.listen, self.tls_listen) = (listen, tls_listen);
+        (self.listen_unix, self.admin_listen) = (listen_unix, admin_listen);
         let lets_clients_publish = self.client_publish == ClientPublish::Broadcast;
         let is_allowed = self.insecure_api || !self.api_tokens.is_empty() || self.tokens.has_keys();
         if lets_clients_publish && !is_allowed && !self.is_loopback_only() {

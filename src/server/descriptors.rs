@@ -8,7 +8,6 @@
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::parts::Listeners;
 use crate::{
     config::Config,
     http::Room,
@@ -56,17 +55,17 @@ fn of_the_parent(inherited: u64) -> String {
     }
 }
 
-/// Raises the soft limit to the hard one and shares out what there is. `handed_in` are sockets that
-/// are open already.
+/// Raises the soft limit to the hard one and shares out what there is. `handed_in` is the number of
+/// listeners that are open already.
 ///
 /// # Errors
 /// When there are too few to work.
-pub(super) fn share_out(config: &Config, handed_in: Option<&Listeners>) -> Result<Shares, TooFew> {
+pub(super) fn share_out(config: &Config, handed_in: u64) -> Result<Shares, TooFew> {
     let Some(limit) = raise_limit() else {
         let has_admin = config.admin_listen.is_some();
         return Ok(shares(usize::MAX / 2, config.threads, has_admin, config.max_connections));
     };
-    share_out_of(limit, open(limit), config, handed_in.map_or(0, Listeners::count))
+    share_out_of(limit, open(limit), config, handed_in)
 }
 
 /// Shares out what is left of `limit` when so many are `open`, those that were `handed_in` among
@@ -77,7 +76,7 @@ fn share_out_of(limit: u64, open: u64, config: &Config, handed_in: u64) -> Resul
     if inherited > 0 {
         info!(inherited, "the parent process left descriptors open in this one");
     }
-    let own = own(config) + inherited;
+    let own = own(config) + inherited + surplus(config, handed_in);
     let listeners = config.threads + usize::from(has_admin);
     let needed = own + (CLIENTS_MIN + listeners * HTTP_CONNECTIONS_PER_SHARD_MIN) as u64;
     if limit < needed {
@@ -110,6 +109,14 @@ fn own(config: &Config) -> u64 {
     let unix = 2 * config.listen_unix.len();
     // The control thread publishes, too.
     DESCRIPTORS_RESERVED + (redis + unix) as u64 + per_shard * config.threads as u64
+}
+
+/// The descriptors of listeners that were handed in beyond one of each for every shard; all have a
+/// duplicate, and a connection that waits.
+fn surplus(config: &Config, handed_in: u64) -> u64 {
+    let public = config.threads * (config.listen.len() + config.tls_listen.len());
+    let counted = public + config.listen_unix.len() + usize::from(config.admin_listen.is_some());
+    3 * handed_in.saturating_sub(counted as u64)
 }
 
 /// Divides the rest. Descriptors that clients may not use, since fewer were asked for, are for
@@ -180,13 +187,17 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::config::{self, Invocation};
+    use crate::{
+        config::{self, Invocation},
+        server::Listeners,
+    };
 
     /// Sockets that are handed in are the server's own listeners, and none beside them. They were
     /// counted twice, and taken for descriptors that the parent process had left open.
     #[test]
     fn handed_in_sockets_are_counted_once() {
-        let line = ["wsbcast", "--listen", "127.0.0.1:80", "--threads", "2"].map(Into::into);
+        let line = "wsbcast --listen 127.0.0.1:80 --admin-listen 127.0.0.1:81 --threads 2";
+        let line = line.split(' ').map(Into::into);
         let Ok(Invocation::Serve(config)) = config::parse(line, []) else { panic!("it serves") };
         let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
         let listeners = Listeners {
@@ -196,6 +207,7 @@ mod tests {
         };
         let handed_in = listeners.count();
         assert_eq!(handed_in, 3);
+        assert_eq!([3, 4].map(|handed_in| surplus(&config, handed_in)), [0, 3]);
         for limit in 1..1_000 {
             let none = share_out_of(limit, 5, &config, 0);
             let some = share_out_of(limit, 5 + handed_in, &config, handed_in);

@@ -13,6 +13,7 @@ mod descriptors;
 mod exit;
 mod notice;
 mod parts;
+mod passed;
 mod presence;
 mod process;
 mod ready;
@@ -62,7 +63,9 @@ use death::Death;
 pub use descriptors::TooFew;
 pub use exit::Exit;
 use parts::PerShard;
-pub use parts::{BadListeners, Listeners, MakeBroker, Parts};
+pub use parts::{BadListeners, Listeners, MakeBroker, NamedListener, Parts};
+pub use passed::BadSocket;
+use passed::Sorted;
 use process::Process;
 use reload::Reloads;
 use shard_watch::ShardWatch;
@@ -83,6 +86,8 @@ pub struct Server {
     process: Arc<Process>,
     /// The settings of TLS, if there are certificates.
     tls: Option<Arc<ServerConfig>>,
+    /// Some listeners were bound by others, in whatever way.
+    has_given: bool,
     service_manager: Arc<Notifier>,
 }
 
@@ -102,24 +107,25 @@ impl Server {
     /// Also when the sockets that are handed in do not fit the settings.
     pub fn of(mut config: Config, parts: Parts) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
-        if let Some(listeners) = &parts.listeners {
-            let addresses = listeners.adopt(config.threads)?;
-            let [plain, tls] = by_transport(&addresses);
-            config = config.listening_on(&plain, &tls, listeners.admin_address()?)?;
-            if !tls.is_empty() && config.certificates.is_none() {
-                return Err(BadListeners::NoCertificates.into());
-            }
-        }
-        // Before the sockets, or these would lack descriptors first.
-        let shares = descriptors::share_out(&config, parts.listeners.as_ref())?;
-        let listeners = match parts.listeners {
-            Some(listeners) => listeners,
-            None => Listeners::bind(&config)?,
+        let given = match parts.listeners {
+            Some(listeners) if !listeners.has_public() => return Err(BadListeners::None.into()),
+            Some(listeners) => Sorted { listeners, ..Sorted::default() },
+            None => passed::sort(parts.passed, config.listening())?,
         };
-        let listeners = listeners.per_shard(config.threads)?;
-        let unix: Result<Vec<_>, _> =
-            config.listen_unix.iter().map(|path| UnixSocket::bind(path)).collect();
-        let unix = unix?;
+        given.listeners.adopt().map_err(BadListeners::from)?;
+        config = config.listening_on(given.all().map_err(BadListeners::from)?)?;
+        if !config.tls_listen.is_empty() && config.certificates.is_none() {
+            return Err(BadListeners::NoCertificates.into());
+        }
+        // Before the others are bound, or these would lack descriptors first.
+        let shares = descriptors::share_out(&config, given.count())?;
+        let has_given = given.count() > 0;
+        let bound = Listeners::bind(&given.left, config.threads)?;
+        let listeners = given.listeners.and(bound).per_shard(config.threads)?;
+        let mut unix = given.unix;
+        for path in &given.left.listen_unix {
+            unix.push(UnixSocket::bind(path)?);
+        }
         if listeners.addresses.is_empty() && unix.is_empty() {
             return Err(StartError::NoAddress);
         }
@@ -150,7 +156,17 @@ impl Server {
         let placement = Arc::new(Placement::new(&process.shards, shares.shard.connections_max()));
         let tls = config.certificates.as_ref().map(|store| store.server_config());
         let service_manager = Arc::new(parts.service_manager);
-        Ok(Self { config, listeners, unix, mailboxes, placement, process, tls, service_manager })
+        Ok(Self {
+            config,
+            listeners,
+            unix,
+            mailboxes,
+            placement,
+            process,
+            tls,
+            has_given,
+            service_manager,
+        })
     }
 
     /// Where clients can connect, those that speak TLS last.

@@ -10,14 +10,15 @@ use std::{
     sync::Arc,
 };
 
+use socket2::Socket;
 use thiserror::Error;
 use tracing::warn;
 
 use crate::{
     broker::{self, Sink},
     clock::Clock,
-    config::Config,
-    service_manager::Notifier,
+    config::{ListenAddr, Listening},
+    service_manager::{Notifier, passed_sockets},
     shard::listener::{self, Entrance, ListenError, PublicListener, SPREADS, Transport},
 };
 
@@ -32,19 +33,36 @@ pub struct Parts {
     pub listeners: Option<Listeners>,
     /// The broker: [`broker::Shared::handed_in`] makes one of the caller's own.
     pub broker: Option<MakeBroker>,
+    /// Listening sockets for some of the listeners, each found by its address or its name; the
+    /// others are bound as the settings say. Not beside `listeners`.
+    pub passed: Vec<NamedListener>,
     /// The service manager that has started the process; by default there is none.
     pub service_manager: Notifier,
 }
 
+/// A listening socket, wherever it comes from.
+#[derive(Debug)]
+pub struct NamedListener {
+    /// `public`, `tls`, `admin` or `unix` say which listener it is where its address does not; any
+    /// other name says nothing.
+    pub name: String,
+    /// The socket, of TCP or Unix.
+    pub socket: Socket,
+}
+
 impl Parts {
-    /// The parts that the process's environment hands in.
-    #[must_use]
-    pub fn from_env() -> Self {
+    /// The parts that the process's environment hands in. To be called once.
+    ///
+    /// # Errors
+    /// When the environment names sockets that are not there.
+    pub fn from_env() -> Result<Self, BadListeners> {
         let service_manager = Notifier::from_env().unwrap_or_else(|error| {
             warn!(%error, "NOTIFY_SOCKET cannot be used: no service manager is told anything");
             Notifier::default()
         });
-        Self { service_manager, ..Self::default() }
+        let passed = passed_sockets().map_err(BadListeners::Environment)?;
+        let passed = passed.into_iter().map(|(name, socket)| NamedListener { name, socket });
+        Ok(Self { service_manager, passed: passed.collect(), ..Self::default() })
     }
 }
 
@@ -54,6 +72,7 @@ impl fmt::Debug for Parts {
         f.debug_struct("Parts")
             .field("listeners", &self.listeners)
             .field("broker", &has_broker)
+            .field("passed", &self.passed)
             .field("service_manager", &self.service_manager)
             .finish()
     }
@@ -62,8 +81,9 @@ impl fmt::Debug for Parts {
 /// Listening sockets, wherever they come from.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// For clients. Of each address there are as many as shards, and where the system does not
-    /// spread connections over sockets of one port ([`SPREADS`]), one. In any order.
+    /// For clients, in any order. Where the system spreads connections over sockets of one port
+    /// ([`SPREADS`]) and an address has at least as many as there are shards, each shard accepts
+    /// from its part of them. From fewer one thread accepts for all shards.
     pub public: Vec<TcpListener>,
     /// The same for clients that speak TLS; the settings have the certificates.
     pub public_tls: Vec<TcpListener>,
@@ -74,39 +94,29 @@ pub struct Listeners {
 /// Listeners that were handed in can't be served.
 #[derive(Debug, Error)]
 pub enum BadListeners {
-    /// Some shard would have none on this address, or some socket would have no shard.
-    #[error(
-        "{got} of the sockets handed in listen on {address}, and there have to be {wanted}: one \
-         for each shard"
-    )]
-    Number {
-        /// The address that they listen on.
-        address: SocketAddr,
-        /// How many they are.
-        got: usize,
-        /// How many they have to be.
-        wanted: usize,
-    },
     /// Some are for clients that speak TLS, and there are no certificates.
     #[error("sockets for TLS were handed in, and there is no --tls-cert")]
     NoCertificates,
     /// None of them is for clients.
     #[error("no socket for clients was handed in")]
     None,
+    /// The environment names sockets that are not there.
+    #[error("LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES do not fit each other: {0}")]
+    Environment(#[source] io::Error),
     /// The system does not let one be used.
     #[error("a socket that was handed in cannot be used: {0}")]
     Unusable(#[from] io::Error),
 }
 
 impl Listeners {
-    /// Takes the ports that `config` names.
+    /// Takes the ports that are `wanted`, for so many shards.
     ///
     /// # Errors
     /// When a port is taken, or an address does not exist here.
-    pub fn bind(config: &Config) -> Result<Self, ListenError> {
+    pub fn bind(wanted: &Listening, shards: usize) -> Result<Self, ListenError> {
         let mut public = Vec::new();
-        for listen in &config.listen {
-            match listener::bind(listen.addr, config.threads, "--listen") {
+        for listen in &wanted.listen {
+            match listener::bind(listen.addr, shards, "--listen") {
                 Err(error @ ListenError::NoSuchAddress(..)) if listen.is_default => {
                     warn!(%error, "default address skipped");
                 }
@@ -114,41 +124,56 @@ impl Listeners {
             }
         }
         let mut public_tls = Vec::new();
-        for address in &config.tls_listen {
-            public_tls.extend(listener::bind(*address, config.threads, "--tls-listen")?);
+        for address in &wanted.tls_listen {
+            public_tls.extend(listener::bind(*address, shards, "--tls-listen")?);
         }
-        let admin = match config.admin_listen {
+        let admin = match wanted.admin_listen {
             Some(address) => listener::bind(address, 1, "--admin-listen")?.pop(),
             None => None,
         };
         Ok(Self { public, public_tls, admin })
     }
 
-    /// Sets up sockets that another process has bound like those that are bound here; returns
-    /// their addresses, each with its protocol.
-    pub(super) fn adopt(
-        &self,
-        shards: usize,
-    ) -> Result<Vec<(SocketAddr, Transport)>, BadListeners> {
-        for socket in self.public.iter().chain(&self.public_tls).chain(&self.admin) {
-            listener::adopt(socket)?;
-        }
-        let addresses = self.addresses()?;
-        if addresses.is_empty() {
-            return Err(BadListeners::None);
-        }
-        let wanted = if SPREADS { shards } else { 1 };
-        for Bound { address, sockets, .. } in &addresses {
-            let got = sockets.len();
-            if got != wanted {
-                return Err(BadListeners::Number { address: *address, got, wanted });
-            }
-        }
-        Ok(addresses.into_iter().map(|bound| (bound.address, bound.transport)).collect())
+    /// Whether one of them is for clients.
+    pub(super) fn has_public(&self) -> bool {
+        !(self.public.is_empty() && self.public_tls.is_empty())
     }
 
-    pub(super) fn admin_address(&self) -> Result<Option<SocketAddr>, BadListeners> {
-        Ok(self.admin.as_ref().map(TcpListener::local_addr).transpose()?)
+    /// Sets up sockets that another process has bound like those that are bound here.
+    pub(super) fn adopt(&self) -> io::Result<()> {
+        self.public.iter().chain(&self.public_tls).chain(&self.admin).try_for_each(listener::adopt)
+    }
+
+    /// These and `others`.
+    pub(super) fn and(mut self, others: Self) -> Self {
+        self.public.extend(others.public);
+        self.public_tls.extend(others.public_tls);
+        Self { admin: self.admin.or(others.admin), ..self }
+    }
+
+    /// Their addresses, and the admin listener's.
+    pub(super) fn listening(&self) -> io::Result<Listening> {
+        let [plain, tls] = self.addresses_by_transport()?;
+        let named = |addr| ListenAddr { addr, is_default: false };
+        Ok(Listening {
+            listen: plain.into_iter().map(named).collect(),
+            tls_listen: tls,
+            listen_unix: Vec::new(),
+            admin_listen: self.admin_address()?,
+        })
+    }
+
+    fn admin_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// The addresses of the plain ones, and those of the ones by TLS.
+    fn addresses_by_transport(&self) -> io::Result<[Vec<SocketAddr>; 2]> {
+        let bound = self.addresses()?;
+        Ok([Transport::Plain, Transport::Tls].map(|transport| {
+            let of_it = bound.iter().filter(|bound| bound.transport == transport);
+            of_it.map(|bound| bound.address).collect()
+        }))
     }
 
     /// How many sockets these are.
@@ -174,7 +199,8 @@ impl Listeners {
         Ok(addresses)
     }
 
-    /// Gives each shard one socket of each address.
+    /// Divides the sockets of each address among the shards; those of an address that has too few
+    /// are for one thread, which gives each connection to the shard that holds least.
     pub(super) fn per_shard(self, shards: usize) -> io::Result<PerShard> {
         let bound = self.addresses()?;
         let all = self.public.into_iter().chain(self.public_tls);
@@ -186,8 +212,8 @@ impl Listeners {
             let own = sockets.iter().filter_map(|number| {
                 Some(PublicListener { socket: all[*number].take()?, entrance })
             });
-            if SPREADS {
-                by_shard.iter_mut().zip(own).for_each(|(shard, socket)| shard.push(socket));
+            if SPREADS && sockets.len() >= shards {
+                own.enumerate().for_each(|(n, socket)| by_shard[n % shards].push(socket));
             } else {
                 accepted_here.extend(own);
             }

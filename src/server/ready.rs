@@ -46,7 +46,8 @@ pub(super) fn say(server: &Server, milestones: Rc<Milestones>) {
 /// On some systems `[::]` includes IPv4, and operators used to those expect it.
 fn ipv4_hint(server: &Server, address: SocketAddr, option: &str) -> String {
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-    let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    let is_lacking = !server.has_given
+        && address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
         && !server.addresses().contains(&everywhere);
     if is_lacking {
         format!(" (IPv6 only; for IPv4, too, add {option} {everywhere})")

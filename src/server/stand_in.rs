@@ -32,12 +32,11 @@ struct Watched {
     acceptors: Option<JoinSet<()>>,
 }
 
-/// Duplicates of all shards' listeners; none where there is no other shard to stand in, or one
-/// thread accepts for all.
+/// Duplicates of all shards' listeners, by shard; no shard where there is no other to stand in.
 pub(super) fn duplicates(
     listeners: &[Vec<PublicListener>],
 ) -> io::Result<Vec<Vec<PublicListener>>> {
-    if listeners.len() < 2 || listeners.iter().all(Vec::is_empty) {
+    if listeners.len() < 2 {
         return Ok(Vec::new());
     }
     let duplicate = |PublicListener { socket, entrance }: &PublicListener| {

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{BadListeners, TooFew, UnixListenError};
+use super::{BadListeners, BadSocket, TooFew, UnixListenError};
 use crate::{broker, config::OpenToStrangers, shard::listener::ListenError};
 
 /// Why a server could not start.
@@ -19,6 +19,9 @@ pub enum StartError {
     /// The sockets that were handed in can't be served.
     #[error(transparent)]
     Listeners(#[from] BadListeners),
+    /// One of the sockets that were handed in is no listener of the server.
+    #[error(transparent)]
+    Socket(#[from] BadSocket),
     /// Strangers would publish through the sockets that were handed in.
     #[error(transparent)]
     Open(#[from] OpenToStrangers),

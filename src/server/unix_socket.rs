@@ -11,6 +11,7 @@
 
 use std::{io, path::PathBuf};
 
+use socket2::Socket;
 use thiserror::Error;
 
 /// A Unix socket can't be listened on.
@@ -54,7 +55,9 @@ mod system {
     #[derive(Debug)]
     pub(in crate::server) struct UnixSocket {
         listener: UnixListener,
-        file: SocketFile,
+        path: PathBuf,
+        /// None: it is for somebody else to remove.
+        _file: Option<SocketFile>,
     }
 
     impl UnixSocket {
@@ -71,11 +74,17 @@ mod system {
             };
             let (listener, file) =
                 SocketFile::listen(path, Type::STREAM, MODE, ACCEPT_QUEUE_MAX).map_err(named)?;
-            Ok(Self { listener: listener.into(), file })
+            Ok(Self { listener: listener.into(), path: path.to_owned(), _file: Some(file) })
+        }
+
+        /// A socket that listens at `path` already. The file stays there.
+        pub(in crate::server) fn adopt(socket: Socket, path: PathBuf) -> io::Result<Self> {
+            socket.set_nonblocking(true)?;
+            Ok(Self { listener: OwnedFd::from(socket).into(), path, _file: None })
         }
 
         pub(in crate::server) fn path(&self) -> &Path {
-            self.file.path()
+            &self.path
         }
 
         /// Another handle on the socket, watched by the runtime.
@@ -110,6 +119,10 @@ mod system {
         pub(in crate::server) fn bind(path: &Path) -> Result<Self, UnixListenError> {
             let error = io::ErrorKind::Unsupported.into();
             Err(UnixListenError::Other(path.to_owned(), error))
+        }
+
+        pub(in crate::server) fn adopt(_socket: Socket, _path: PathBuf) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         pub(in crate::server) fn path(&self) -> &Path {

@@ -7,8 +7,10 @@
 
 mod notice;
 mod notifier;
+mod passed;
 mod told;
 
 pub use notice::Notice;
 pub use notifier::{Notifier, prepare_successor};
+pub use passed::passed_sockets;
 pub use told::{Stage, State, Told};

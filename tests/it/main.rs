@@ -60,6 +60,8 @@ mod resume;
 #[cfg(target_os = "linux")]
 mod service_manager;
 mod slow_consumers;
+#[cfg(target_os = "linux")]
+mod socket_activation;
 mod sse;
 mod sse_end;
 mod start;

@@ -3,13 +3,16 @@
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
-use wsbcast::server::{BadListeners, Exit, Listeners, Parts, StartError};
+use wsbcast::server::{BadListeners, Exit, Listeners, NamedListener, Parts, StartError};
 
 use crate::{
-    start_of,
+    block, start_of,
     support::{
-        clients_on_all_shards,
+        PATIENCE,
+        client::Client,
+        clients_on_all_shards, eventually,
         http::{get, post},
+        metrics::Metrics,
     },
 };
 
@@ -64,26 +67,87 @@ fn a_server_serves_only_the_given_sockets() {
     assert_eq!(server.terminate(), Exit::Drained);
 }
 
-/// Sockets whose number does not fit the shards are refused with that number.
+/// However many sockets of one address there are, all of them are served by all shards: one that
+/// the shards share, fewer than shards, or more.
 #[test]
-fn too_few_sockets_for_the_shards_are_refused() {
-    let mut public = bound("127.0.0.1:0", 2);
-    let strange = bound("127.0.0.1:0", 3);
-    let address = strange[0].local_addr().unwrap();
-    public.extend(strange);
-    let error = refused(&[], public);
-    let told = format!("3 of the sockets handed in listen on {address}, and there have to be 2");
-    assert!(error.to_string().starts_with(&told), "{error}");
+fn any_number_of_sockets_serves_all_shards() {
+    for (shards, sockets) in [(2, 1), (3, 2), (2, 3), (1, 2)] {
+        let public = bound("127.0.0.1:0", sockets);
+        let server = start_of(shards, &[], parts(public, None)).unwrap();
+        // The system spreads connections over all sockets; those of one that nobody accepts from
+        // would never be answered.
+        for _ in 0..40 {
+            get(server.addr, "/livez").assert_status(200);
+        }
+        let mut clients = clients_on_all_shards(server.addr, "/ws", shards);
+        post(server.addr, "/broadcast", "to all").assert_status(202);
+        clients.iter_mut().for_each(|client| client.assert_text("to all"));
+        drop(clients);
+        assert_eq!(server.terminate(), Exit::Drained, "{shards} {sockets}");
+    }
+}
 
-    // One port each is no port for both shards.
-    let two = [bound("127.0.0.1:0", 1), bound("127.0.0.1:0", 1)].into_iter().flatten();
-    let error = refused(&[], two.collect());
-    assert!(
-        matches!(error, StartError::Listeners(BadListeners::Number { got: 1, wanted: 2, .. })),
-        "{error}"
-    );
+/// Connections of a socket that the shards share go to the shard that holds least: on a quiet
+/// machine the shards hold 25 each, and one that is short of a CPU for a moment gets a few less.
+#[test]
+fn a_shared_socket_fills_the_shards_evenly() {
+    let server = start_of(4, &[], parts(bound("127.0.0.1:0", 1), None)).unwrap();
+    let clients: Vec<_> = (0..100).map(|_| Client::open(server.addr, "/ws")).collect();
+    let held = Metrics::of(server.addr).values_by_shard("wsbcast_connections");
+    assert_eq!(held.len(), 4);
+    assert!(held.values().all(|&held| (15.0..=35.0).contains(&held)), "{held:?}");
+    let placed = Metrics::of(server.addr).sum("wsbcast_connections_placed_total", &["acceptor"]);
+    assert!(placed >= 100.0, "{placed}");
+    drop(clients);
+    assert_eq!(server.terminate(), Exit::Drained);
+}
+
+/// A shard that hangs holds up nobody who comes through a socket that the shards share.
+#[test]
+fn a_hanging_shard_holds_up_nobody_at_a_shared_socket() {
+    let server = start_of(2, &[], parts(bound("127.0.0.1:0", 1), None)).unwrap();
+    let blocker = block(&server, 0);
+    eventually(PATIENCE, "readiness says shard_stalled", || {
+        get(server.addr, "/readyz").text().contains("shard_stalled")
+    });
+    for _ in 0..20 {
+        get(server.addr, "/livez").assert_status(200);
+    }
+    drop(blocker);
+    assert_eq!(server.terminate(), Exit::Drained);
+}
+
+/// A server without a socket for clients does not start.
+#[test]
+fn no_socket_for_clients_is_refused() {
     let error = refused(&[], Vec::new());
     assert!(matches!(error, StartError::Listeners(BadListeners::None)), "{error}");
+}
+
+/// A socket that is handed in by name or address stands beside those that the server binds itself.
+#[test]
+fn a_passed_socket_stands_beside_bound_ones() {
+    let socket = bound("127.0.0.1:0", 1).pop().unwrap();
+    let passed_address = socket.local_addr().unwrap();
+    let admin = bound("127.0.0.2:0", 1).pop().unwrap();
+    let admin_address = admin.local_addr().unwrap();
+    let passed = vec![
+        NamedListener { name: "wsbcast.socket".to_owned(), socket: socket.into() },
+        NamedListener { name: "admin".to_owned(), socket: admin.into() },
+    ];
+    let parts = Parts { passed, ..Parts::default() };
+    let line = ["--listen", &passed_address.to_string()];
+    let server = start_of(2, &line, parts).unwrap();
+    assert_eq!(server.addr, passed_address);
+    let bound = server.addresses[1];
+    for address in [passed_address, bound, admin_address] {
+        get(address, "/livez").assert_status(200);
+    }
+    let mut client = Client::open(passed_address, "/ws");
+    post(bound, "/broadcast", "to all").assert_status(202);
+    client.assert_text("to all");
+    drop(client);
+    assert_eq!(server.terminate(), Exit::Drained);
 }
 
 /// Sockets that strangers reach obey the rules for these: a server's real addresses count, not the

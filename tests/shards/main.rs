@@ -39,6 +39,7 @@ type Call = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send>;
 /// A server on a thread of the test.
 struct Running {
     addr: SocketAddr,
+    addresses: Vec<SocketAddr>,
     signals: tokio::sync::mpsc::Sender<signals::Signal>,
     calls: Vec<Call>,
     thread: JoinHandle<Exit>,
@@ -54,11 +55,11 @@ fn start_with(shards: usize, more: &[&str]) -> Running {
 
 fn start_of(shards: usize, more: &[&str], parts: Parts) -> Result<Running, StartError> {
     let server = Server::of(config(shards, more), parts)?;
-    let addr = server.addresses()[0];
+    let addresses = server.addresses();
     let calls = (0..shards).map(|shard| Box::new(server.caller(shard)) as Call).collect();
     let (sender, receiver) = signals::channel();
     let thread = thread::spawn(move || server.run(receiver).unwrap());
-    Ok(Running { addr, signals: sender, calls, thread })
+    Ok(Running { addr: addresses[0], addresses, signals: sender, calls, thread })
 }
 
 fn config(shards: usize, more: &[&str]) -> Config {

@@ -4,7 +4,7 @@
 //! Asked once, at a client's end, and only if the answer is wanted; and of a client that would have
 //! to be given up. No dependency reads `TCP_INFO`,
 //! and the socket diagnosis over netlink no longer knows a connection that was reset; so this is
-//! the one system call that is made by hand, and the only `unsafe` of the project.
+//! the one system call that is made by hand.
 
 use std::{
     ops::Range,
