@@ -97,3 +97,14 @@ fn depth(frame: &BytesFrame) -> usize {
 fn elements(frame: &BytesFrame) -> usize {
     1 + parts(frame).into_iter().map(elements).sum::<usize>()
 }
+
+/// Of a key that comes twice in a map the same value counts each time.
+#[test]
+fn a_map_with_a_key_twice_is_read_the_same_each_time() {
+    let twice = "%5\r\n+a\r\n:1\r\n+b\r\n:1\r\n+a\r\n:2\r\n+c\r\n:3\r\n+a\r\n:4\r\n";
+    let first = read([twice.as_bytes()]);
+    assert!(!first.1, "it is a frame");
+    for _ in 0..64 {
+        assert_eq!(read([twice.as_bytes()]), first);
+    }
+}
