@@ -76,7 +76,9 @@ impl StagedHistories {
     pub(in crate::broker) fn trim(&mut self, floors: Vec<(u64, u64)>) {
         for (id, floor) in floors {
             self.alive.insert(id);
-            if let Some(name) = self.names.get(&id) {
+            let Some(name) = self.names.get(&id) else { continue };
+            // Most of many channels reach back as far as they did.
+            if self.histories.get(name).is_some_and(|ring| ring.floor() < floor) {
                 self.histories.change(name, |channel| channel.ring.trim(floor));
             }
         }
