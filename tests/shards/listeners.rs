@@ -11,7 +11,7 @@ use crate::{
         PATIENCE,
         client::Client,
         clients_on_all_shards, eventually,
-        http::{get, post},
+        http::{Http, get, post},
         metrics::Metrics,
     },
 };
@@ -73,11 +73,15 @@ fn a_server_serves_only_the_given_sockets() {
 fn any_number_of_sockets_serves_all_shards() {
     for (shards, sockets) in [(2, 1), (3, 2), (2, 3), (1, 2)] {
         let public = bound("127.0.0.1:0", sockets);
+        let address = public[0].local_addr().unwrap();
+        // The system has spread them over all sockets before the server is there: those of one that
+        // is dropped, or that nobody accepts from, would never be answered.
+        let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut waiting: Vec<_> = (0..40).map(|_| Http::connect(address)).collect();
+        waiting.iter_mut().for_each(|http| http.send(request));
         let server = start_of(shards, &[], parts(public, None)).unwrap();
-        // The system spreads connections over all sockets; those of one that nobody accepts from
-        // would never be answered.
-        for _ in 0..40 {
-            get(server.addr, "/livez").assert_status(200);
+        for http in &mut waiting {
+            http.response().assert_status(200);
         }
         let mut clients = clients_on_all_shards(server.addr, "/ws", shards);
         post(server.addr, "/broadcast", "to all").assert_status(202);
