@@ -259,7 +259,9 @@ fn clients_without_a_name_share_one_allowance() {
         "Forwarded: proto=https\r\n",
         "X-Forwarded-For: \r\n",
     ];
+    assert!(!server.log().contains("does not name its client"));
     let one = connect(unnamed[0]).unwrap();
+    server.wait_for_log(&["WARN", "a trusted proxy does not name its client", "proxy=127.0.0.2"]);
     for headers in unnamed {
         assert_refused(&connect(headers).unwrap_err(), "address_full", 5..=30);
     }

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, header};
 use crate::{
     http::owner::Owner,
     peer::{ClientAddress, PeerAddress, TrustedProxies},
+    telemetry::seldom,
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -32,6 +33,16 @@ impl Peer {
             return self.client;
         }
         let lines = |name: HeaderName| headers.get_all(name).iter().map(|line| line.as_bytes());
-        trusted.client(self.client, lines(X_FORWARDED_FOR), lines(header::FORWARDED))
+        let client = trusted.client(self.client, lines(X_FORWARDED_FOR), lines(header::FORWARDED));
+        if client == ClientAddress::Unnamed {
+            seldom!(
+                warn,
+                "a trusted proxy does not name its client so that it can be believed, and all such \
+                 clients share the limits of one address: let it write X-Forwarded-For or \
+                 Forwarded with an address, and remove the other (docs/deploying.md)",
+                proxy = %self.client
+            );
+        }
+        client
     }
 }
