@@ -358,3 +358,34 @@ fn commands_that_wait_end_with_the_right() {
     table.clients.on_tick(Millis(50));
     assert!(table.clients.next_command(key).is_none());
 }
+
+/// Ten thousand clients whose tokens end together renew them spread over the time that there is:
+/// no second has more than one and a half times as many as the mean.
+#[test]
+fn clients_that_end_together_renew_apart() {
+    const CLIENTS: u64 = 10_000;
+    let mut table = private_table();
+    let shown = token(&["a"], &[], Millis(0));
+    let channel = ChannelName::new("a").unwrap();
+    let mut waiting: Vec<Key> = Vec::new();
+    for _ in 0..CLIENTS {
+        let key = table.clients.admit(Endpoint::Ws, Encoding::V1, std::slice::from_ref(&channel));
+        table.clients.set_credential(key, Credential::Token(shown.clone()));
+        waiting.push(key);
+    }
+    let silent = table.clients.hub.unsent(waiting[0]);
+    let mut told = Vec::new();
+    for second in 0..LEFT_MS / 1000 {
+        table.clients.on_tick(Millis(1000 * second));
+        let before = waiting.len();
+        waiting.retain(|&key| table.clients.hub.unsent(key) == silent);
+        if before > waiting.len() {
+            told.push((before - waiting.len()) as u64);
+        }
+    }
+    assert!(waiting.is_empty(), "each is told");
+    let mean = CLIENTS / told.len() as u64;
+    let most = told.iter().copied().max().unwrap_or_default();
+    assert!(2 * most <= 3 * mean, "{told:?}");
+    assert!((14..=17).contains(&told.len()), "between 75 and 90 of 100 seconds: {told:?}");
+}
