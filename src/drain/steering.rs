@@ -108,6 +108,9 @@ pub(super) fn steered(
     if is_nothing_new && (is_closing || !wish.closes_now) {
         return Ok(before);
     }
+    if before.cause == Cause::Failure {
+        return Err(Refused::Failed);
+    }
     let accepts_until =
         if wish.closes_now { before.accepts_until.min(now) } else { before.accepts_until };
     let mut deadline = before.deadline;

@@ -56,16 +56,16 @@ fn of_the_parent(inherited: u64) -> String {
 }
 
 /// Raises the soft limit to the hard one and shares out what there is. `handed_in` is the number of
-/// listeners that are open already.
+/// listeners that are open already, `own` that of the process's other descriptors.
 ///
 /// # Errors
 /// When there are too few to work.
-pub(super) fn share_out(config: &Config, handed_in: u64) -> Result<Shares, TooFew> {
+pub(super) fn share_out(config: &Config, handed_in: u64, own: u64) -> Result<Shares, TooFew> {
     let Some(limit) = raise_limit() else {
         let has_admin = config.admin_listen.is_some();
         return Ok(shares(usize::MAX / 2, config.threads, has_admin, config.max_connections));
     };
-    share_out_of(limit, open(limit), config, handed_in)
+    share_out_of(limit, open(limit).saturating_sub(own), config, handed_in)
 }
 
 /// Shares out what is left of `limit` when so many are `open`, those that were `handed_in` among

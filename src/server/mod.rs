@@ -118,7 +118,8 @@ impl Server {
             return Err(BadListeners::NoCertificates.into());
         }
         // Before the others are bound, or these would lack descriptors first.
-        let shares = descriptors::share_out(&config, given.count())?;
+        let shares =
+            descriptors::share_out(&config, given.count(), parts.service_manager.descriptors())?;
         let has_given = given.count() > 0;
         let bound = Listeners::bind(&given.left, config.threads)?;
         let listeners = given.listeners.and(bound).per_shard(config.threads)?;

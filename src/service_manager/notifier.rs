@@ -19,6 +19,12 @@ pub struct Notifier {
 const OF_THIS_PROCESS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
 impl Notifier {
+    /// How many descriptors it holds.
+    #[must_use]
+    pub fn descriptors(&self) -> u64 {
+        u64::from(self.socket.is_some())
+    }
+
     /// The manager that this process's environment names, if it names one.
     ///
     /// # Errors

@@ -227,9 +227,11 @@ async fn follow_drain(
                 // Clients that are closed first get what was accepted before, too.
                 tasks::append_all(core, mailbox);
                 let now = core.clock.now();
-                let (window, close_over) = control.closing_window(now).unwrap_or_default();
-                let retry_max = close_over.min(RESTART_RETRY_MAX);
-                core.with(|clients| clients.begin_paced_close(now, window, retry_max, share));
+                // None: it is being taken back, and the phase of that is on its way.
+                if let Some((window, close_over)) = control.closing_window(now) {
+                    let retry_max = close_over.min(RESTART_RETRY_MAX);
+                    core.with(|clients| clients.begin_paced_close(now, window, retry_max, share));
+                }
             }
             Phase::Stopped => return,
         }

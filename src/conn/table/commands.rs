@@ -25,6 +25,13 @@ impl ConnectionTable {
     /// Runs a client's command at once, or behind the one that is on its way.
     pub(super) fn take_command(&mut self, key: Key, command: ClientCommand) {
         let Some(client) = entry(&mut self.entries, key) else { return };
+        if let Some(halted) = &mut self.halted
+            && client.queue().is_none()
+        {
+            halted.insert(key);
+            client.open_queue();
+            client.paused = true;
+        }
         let Some(queue) = client.queue_mut() else {
             let Some(command) = self.run_locally(key, command) else { return };
             let Some(client) = entry(&mut self.entries, key) else { return };

@@ -148,6 +148,9 @@ impl ConnectionTable {
                 returning.push(key);
             }
         }
+        if self.restored.is_empty() {
+            self.restored = Vec::new();
+        }
         if !returning.is_empty() {
             self.begin_paced_return(self.now, returning);
         }

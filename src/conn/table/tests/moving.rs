@@ -169,6 +169,30 @@ fn a_halted_table_goes_on() {
     assert_eq!(told(&mut table, requests, key), ["b"]);
 }
 
+/// A message that is read while the table is halted waits, there or here.
+#[test]
+fn a_message_that_comes_late_waits() {
+    for goes_on_here in [true, false] {
+        let (mut old, mut new) = (table(quiet()), table(quiet()));
+        let (key, mut peer) = old.client(Millis(0));
+        old.clients.halt();
+        peer.write_all(&masked(0x81, b"late")).unwrap();
+        old.read_until(key, Millis(0), |old| {
+            old.clients.entries[key.index()].as_ref().unwrap().queue().is_some()
+        });
+        assert_eq!((old.clients.under_way(), old.clients.take_requests().len()), (0, 0));
+        let (table, key) = if goes_on_here {
+            old.clients.go_on();
+            (&mut old, key)
+        } else {
+            let keys = old.move_to(&mut new, Millis(0), Millis(0));
+            (&mut new, keys[0])
+        };
+        let requests = table.clients.take_requests();
+        assert_eq!(told(table, requests, key), ["late"]);
+    }
+}
+
 /// Times are those of the client, whatever the new table's clock says.
 #[test]
 fn deadlines_go_on() {
