@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::{
     death::Death,
+    exit::End,
     reload::Reloads,
     shard_watch::ShardWatch,
     signals::{Signal, Signals, Terminations},
@@ -33,17 +34,6 @@ use crate::{
 
 /// The log's line about the first thing that starts a drain.
 const BEGINS: &str = "draining: new clients will be refused, those here are served on";
-
-/// How the serving came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The drain ran its course (maybe hurried by a second signal): shut the shards down.
-    Stopped,
-    /// Third signal: leave everything as it is.
-    AtOnce,
-    /// A shard died; the others have closed their clients.
-    ShardDied,
-}
 
 /// Where its events come from, and what it tells others by.
 pub(super) struct Inputs {
@@ -115,7 +105,8 @@ impl Coordinator {
                 self.refuse_commands();
                 let end = self.last_requests(0).await;
                 self.announce(Phase::Stopped);
-                return end;
+                // The verdict holds, though such a shard may yet wake.
+                return if end == End::Stopped { End::ShardsHung } else { end };
             }
             if phase == Phase::Stopped {
                 self.refuse_commands();

@@ -35,7 +35,7 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     admission::AddressLimits,
@@ -58,9 +58,10 @@ use crate::{
     token::Verifier,
 };
 use certificates::Certificates;
-use coordinator::{Coordinator, End, Inputs};
+use coordinator::{Coordinator, Inputs};
 use death::Death;
 pub use descriptors::TooFew;
+use exit::End;
 pub use exit::Exit;
 use parts::PerShard;
 pub use parts::{BadListeners, Listeners, MakeBroker, NamedListener, Parts};
@@ -253,7 +254,7 @@ impl Server {
         };
         let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
         let end = if coordinator.has_seen_death() { End::ShardDied } else { end };
-        Ok(self.exit(end, in_time))
+        Ok(end.exit(in_time, self.process.control.barrier.cut_off()))
     }
 
     fn supervised(&self, milestones: Rc<Milestones>, reloads: Reloads) -> Supervised {
@@ -267,23 +268,6 @@ impl Server {
             shards: self.config.threads,
             reloads,
         }
-    }
-
-    fn exit(&self, end: End, in_time: bool) -> Exit {
-        let cut_off = self.process.control.barrier.cut_off();
-        if end == End::ShardDied {
-            return Exit::ShardDied;
-        }
-        if !in_time {
-            error!("a shard did not end in time: exiting without it");
-            return Exit::CutOff;
-        }
-        if cut_off > 0 {
-            warn!(clients = cut_off, "exiting: clients were cut off without a Close frame");
-            return Exit::CutOff;
-        }
-        info!("drained: exiting");
-        Exit::Drained
     }
 
     fn start_shard(

@@ -15,7 +15,7 @@ use std::{
 use crate::support::{
     PATIENCE,
     client::Client,
-    eventually,
+    eventually, free_address,
     http::{Http, get},
     let_pass,
     metrics::{Metrics, metric},
@@ -206,13 +206,6 @@ fn a_refusing_redis_is_one_line_in_the_log() {
     let log = quiet.log();
     let lines = log.lines().filter(|line| line.contains("Redis refuses")).count();
     assert!(lines <= 6, "first, then a count every 10 s: {lines} lines\n{log}");
-}
-
-/// The address of a server that can't tell it.
-fn free_address() -> SocketAddr {
-    // Of one's own, so that no other test picks the port meanwhile.
-    let host = format!("127.77.{}.{}:0", fastrand::u8(1..255), fastrand::u8(1..255));
-    TcpListener::bind(host).unwrap().local_addr().unwrap()
 }
 
 /// Runs on while it logs much; its metrics at the end.

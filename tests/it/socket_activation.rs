@@ -5,6 +5,7 @@ use std::{
     io::Read as _,
     net::{SocketAddr, TcpListener, UdpSocket},
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -16,40 +17,52 @@ use crate::support::{
     client::{Client, upgrade_request},
     eventually,
     frames::Inbox,
+    free_address,
     http::{Http, get, post},
     metrics::Metrics,
-    server::Launch,
+    server::{Launch, Server},
     service_manager::Manager,
 };
 
 const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A unit of two ports and the Unix socket `path`, all of which listen; its server is started by
+/// the first connection.
+fn unit(path: &Path, manager: &Manager) -> (Server, [SocketAddr; 2]) {
+    const ATTEMPTS: usize = 5;
+    for _ in 0..ATTEMPTS {
+        let [public, admin] = [free_address(), free_address()];
+        let activate = format!(
+            "exec systemd-socket-activate -E NOTIFY_SOCKET -l {public} -l {admin} -l {} \
+             --fdname=wsbcast.socket:admin:unix \"$0\" \"$@\"",
+            path.display()
+        );
+        let args = ["--listen", &public.to_string(), "--threads", "2", "--notify-interval", "0"];
+        let launch = Launch::new(&args).after(&activate).env("NOTIFY_SOCKET", &manager.address());
+        let mut server = launch.spawn();
+        let mut listens = false;
+        // A port that somebody else has taken meanwhile ends it.
+        eventually(PATIENCE, "the unit's sockets are there", || {
+            listens = server.log().matches("Listening on ").count() == 3;
+            listens || !server.is_running()
+        });
+        if listens {
+            return (server, [public, admin]);
+        }
+        eprintln!("other ports are tried:\n{}", server.log());
+    }
+    panic!("no free ports, {ATTEMPTS} times");
 }
 
 /// The sockets of a unit are the server's: the first connection, which was there before the server,
 /// is answered, all shards serve it, and the drain is as with sockets of its own.
 #[test]
 fn a_server_serves_the_sockets_of_its_unit() {
-    let [public, admin] = [free_address(), free_address()];
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("socket");
     let manager = Manager::new();
-    let activate = format!(
-        "exec systemd-socket-activate -E NOTIFY_SOCKET -l {public} -l {admin} -l {} \
-         --fdname=wsbcast.socket:admin:unix \"$0\" \"$@\"",
-        path.display()
-    );
-    let args = ["--listen", &public.to_string(), "--threads", "2", "--notify-interval", "0"];
-    let launch = Launch::new(&args).after(&activate).env("NOTIFY_SOCKET", &manager.address());
-    let mut server = launch.spawn();
-    let mut first = None;
-    eventually(PATIENCE, "the unit's socket is there", || {
-        first = Http::try_connect(public);
-        first.is_some()
-    });
-    let mut first = first.unwrap();
+    let (mut server, [public, admin]) = unit(&path, &manager);
+    let mut first = Http::connect(public);
     first.send(LIVEZ);
     first.response().assert_status(200);
     manager.wait_for(&["READY=1"]);

@@ -19,7 +19,10 @@ pub(crate) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod v1;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 pub(crate) use testkit::{
     fake_redis, proxy, redis, redis_cluster,
@@ -35,6 +38,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn let_pass(time: Duration) {
     let start = now();
     eventually(time + PATIENCE, "time passes", || start.elapsed() >= time);
+}
+
+/// The address of a listener that can't tell its port, or of nobody.
+pub(crate) fn free_address() -> SocketAddr {
+    // Of one's own, so that no other test picks the port meanwhile.
+    let host = format!("127.77.{}.{}:0", fastrand::u8(1..255), fastrand::u8(1..255));
+    let listener = TcpListener::bind(host).expect("the kernel picks a free port");
+    listener.local_addr().expect("it is bound")
 }
 
 /// Opens clients until every one of `shards` shards has at least one.

@@ -154,6 +154,14 @@ impl ConnectionTable {
         self.hub.is_empty()
     }
 
+    /// Whether the Close of `key` is in the kernel, or the client has gone.
+    #[cfg(test)]
+    pub(crate) fn has_sent_close(&self, key: Key) -> bool {
+        let entry = self.entries.get(key.index()).and_then(Option::as_ref);
+        let client = entry.filter(|entry| entry.is_of(key));
+        client.is_none_or(|client| matches!(client.state(), ClientState::Closed { .. }))
+    }
+
     /// Has `key` looked at by `due`, or earlier: its entry knows what is due.
     pub(super) fn schedule(&mut self, key: Key, due: Millis) {
         if entry(&mut self.entries, key).is_some() {

@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     conn::{Connected, Endpoint},
     drain::{Control, DrainSettings, Machine, PaceShare, Phase, Steering},
-    hub::Encoding,
+    hub::{Encoding, Key},
     limits::SHARD_BEAT_INTERVAL,
     seeds,
     shard::{core::Core, follow_drain, mailbox::Mailbox},
@@ -28,6 +28,8 @@ use crate::{
 
 const CLIENTS: usize = 12;
 const SEEDS: u64 = 40;
+/// For what the kernel delivers.
+const PATIENCE: Duration = Duration::from_secs(20);
 const SETTINGS: DrainSettings = DrainSettings {
     pre_delay: Duration::from_secs(1),
     timeout: Duration::from_secs(100),
@@ -40,8 +42,37 @@ struct World {
     core: Rc<Core>,
     control: Arc<Control>,
     machine: Machine,
-    /// The clients' ends, and whether their Close has come.
-    peers: Vec<(TcpStream, bool)>,
+    peers: Vec<Peer>,
+}
+
+/// A client.
+struct Peer {
+    key: Key,
+    /// Its own end.
+    stream: TcpStream,
+    is_closed: bool,
+}
+
+impl Peer {
+    /// Waits for the Close, which the shard has sent.
+    fn take_close(&mut self) {
+        self.stream.set_nonblocking(false).unwrap();
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).expect("the Close arrives");
+        let mut payload = vec![0; usize::from(head[1])];
+        self.stream.read_exact(&mut payload).expect("all of it");
+        assert_eq!((head[0], &payload[..2]), (0x88, &1012_u16.to_be_bytes()[..]));
+        self.stream.set_nonblocking(true).unwrap();
+        self.is_closed = true;
+    }
+
+    /// But for the Close nothing is sent, and nothing ends before it.
+    fn assert_nothing_else(&mut self) {
+        match self.stream.read(&mut [0]) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            Ok(bytes) => assert!(bytes == 0 && self.is_closed, "{bytes}: an end or a message"),
+        }
+    }
 }
 
 impl World {
@@ -49,28 +80,27 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (connected, peer) = Connected::through(&listener, self.control.barrier.client());
         peer.set_nonblocking(true).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let (now, channel) = (self.clock.now(), [ChannelName::default_channel()]);
-        self.core.with(|clients| {
+        let key = self.core.with(|clients| {
             let key = clients.admit(Endpoint::Ws, Encoding::Plain, &channel);
             clients.connect(key, connected, now);
+            key
         });
-        self.peers.push((peer, false));
+        self.peers.push(Peer { key, stream: peer, is_closed: false });
     }
 
-    /// How many have got their Close so far; nothing else is sent to anybody.
+    /// How many have got their Close so far. The kernel may deliver late: the shard's state tells
+    /// for which there is one to wait for.
     fn closed(&mut self) -> usize {
-        for (peer, is_closed) in &mut self.peers {
-            let mut frame = [0; 64];
-            match peer.read(&mut frame) {
-                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
-                Ok(0) => assert!(*is_closed, "an end without a Close"),
-                Ok(_) => {
-                    assert_eq!((frame[0], &frame[2..4]), (0x88, &1012_u16.to_be_bytes()[..]));
-                    *is_closed = true;
-                }
+        let clients = self.core.clients.borrow();
+        for peer in &mut self.peers {
+            if !peer.is_closed && clients.has_sent_close(peer.key) {
+                peer.take_close();
             }
+            peer.assert_nothing_else();
         }
-        self.peers.iter().filter(|(_, is_closed)| *is_closed).count()
+        self.peers.iter().filter(|peer| peer.is_closed).count()
     }
 
     /// One beat of the shard; what it closes, and the phase it knows.
