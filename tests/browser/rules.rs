@@ -320,3 +320,77 @@ fn a_token_that_cannot_be_had_is_asked_for_again() {
     page.wait_for("sockets.length == 1");
     assert_eq!(page.run(PROTOCOLS), json!([["wsbcast.v1", "wsbcast.token.t"]]));
 }
+
+/// A token that the page began with gives way to those of `getToken` once a connection with it
+/// could not be opened.
+#[test]
+fn a_first_token_gives_way_to_the_next() {
+    let (_server, mut page) =
+        page("{channels: ['a'], token: 'first', getToken: async () => 'next'}");
+    page.wait_for("sockets.length == 1");
+    page.run("hello({a: null}); end(1006)");
+    page.wait_for("sockets.length == 2");
+    page.run("end(1006)");
+    page.wait_for("sockets.length == 3");
+    let expected = json!([
+        ["wsbcast.v1", "wsbcast.token.first"],
+        ["wsbcast.v1", "wsbcast.token.first"],
+        ["wsbcast.v1", "wsbcast.token.next"],
+    ]);
+    assert_eq!(page.run(PROTOCOLS), expected);
+}
+
+/// However little time a server gives, a page that has no next token is asked at intervals.
+#[test]
+fn a_server_in_a_hurry_makes_no_flood_of_questions() {
+    let (_server, mut page) = page(
+        "{
+            channels: ['a'],
+            getToken() {
+                window.asked = (window.asked ?? 0) + 1;
+                if (asked == 4) enough(waits);
+                if (asked > 1) throw 'down';
+                return 't';
+            },
+        }",
+    );
+    page.wait_for("sockets.length == 1");
+    page.run(
+        "window.usual = setTimeout;
+        window.waits = [];
+        window.setTimeout = (then, ms) => { waits.push(ms); return usual(then, ms); };
+        window.isEnough = new Promise((done) => (window.enough = (waits) => done([...waits])));
+        hello({a: null});
+        say({type: 'token_expiring', in_ms: 1})",
+    );
+    assert_eq!(page.run("isEnough"), json!([250, 250]));
+}
+
+/// A token at its end, of which only the server knows whether it still is good, is shown where
+/// there is no other.
+#[test]
+fn a_token_at_its_end_is_shown_when_there_is_no_other() {
+    let (_server, mut page) = page(
+        "{
+            channels: ['a'],
+            getToken() {
+                window.asked = (window.asked ?? 0) + 1;
+                if (asked > 1) throw 'down';
+                return window.token = `.${btoa(JSON.stringify({exp: Date.now() / 1000 + 100}))}.`;
+            },
+        }",
+    );
+    page.wait_for("sockets.length == 1");
+    page.run(
+        "hello({a: null});
+        const time = Date.now;
+        Date.now = () => time() + 95_000;
+        end(1006)",
+    );
+    page.wait_for("sockets.length == 2");
+    assert_eq!(
+        page.run("[asked, sockets[1].protocol[1] == 'wsbcast.token.' + token]"),
+        json!([2, true])
+    );
+    assert_eq!(page.states("waiting").len(), 1, "the end of the first socket alone");
+}

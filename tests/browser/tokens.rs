@@ -128,6 +128,61 @@ fn a_token_outlives_an_outage() {
     assert_eq!(page.run("given"), json!(1));
 }
 
+/// A page whose clock is ahead by more than its tokens' life is asked no oftener in an outage.
+#[test]
+fn a_clock_that_is_ahead_costs_no_tokens_in_an_outage() {
+    let server = Server::start(&[KEY]);
+    let mut page = Page::open(Stage::before(server.addr()));
+    let token = token_for("alice", &["a"], &[], LONG_SECS);
+    page.run(&format!("window.given = 0; window.token = {}; 0", json!(token)));
+    page.run("const time = Date.now; Date.now = () => time() + 2 * 3_600_000; 0");
+    page.run(
+        "connect({
+            channels: ['a'],
+            transport: 'websocket',
+            getToken: async () => { given++; return token },
+        })",
+    );
+    page.wait_for_state("open", 0);
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    page.stage.set_target(away);
+    page.stage.cut();
+    page.wait_for_state("waiting", 3);
+    assert_eq!(page.run("given"), json!(1));
+}
+
+/// A page whose clock leaves a stream's token no time is asked for the next one at intervals.
+#[test]
+fn a_clock_that_is_ahead_makes_no_flood_of_questions() {
+    let server = Server::start(&[KEY]);
+    let mut page = Page::open(Stage::before(server.addr()));
+    let token = token_for("alice", &["a"], &[], LONG_SECS);
+    page.run(&format!("window.given = 0; window.token = {}; 0", json!(token)));
+    page.run(
+        "const claims = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
+        const end = JSON.parse(atob(claims)).exp * 1000;
+        Date.now = () => end - 1000;
+        window.usual = setTimeout;
+        window.waits = [];
+        window.setTimeout = (then, ms) => { waits.push(ms); return usual(then, ms / 1000); };
+        window.isEnough = new Promise((done) => (window.enough = (waits) => done([...waits])));
+        0",
+    );
+    page.run(
+        "connect({
+            channels: ['a'],
+            transport: 'sse',
+            getToken: async () => {
+                if (given == 3) enough(waits);
+                if (given++) throw Error('not now');
+                return token;
+            },
+        })",
+    );
+    assert_eq!(page.run("isEnough"), json!([30_000, 1000, 1000]));
+    assert_eq!(page.states("waiting"), [json!(null); 0]);
+}
+
 /// A channel that the token does not cover is refused, and costs the others nothing.
 #[test]
 fn a_channel_without_a_right_is_refused_alone() {

@@ -71,7 +71,8 @@ export interface Options {
   /**
    * Gives the token that the server asks for (a JWT), from where the page's own server makes it.
    * Called before the first connection, before the token expires, and after the server has not
-   * accepted one; an empty token: none is shown. If it throws, the connection is tried again later.
+   * accepted one; an empty token: none is shown. If it throws, the token that there is is shown, or
+   * if there is none, the connection is tried again later.
    */
   getToken?(): string | Promise<string>;
   /** Default `auto`: event streams if the first two WebSockets cannot be opened. */

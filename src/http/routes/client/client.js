@@ -19,6 +19,10 @@ const SOCKETS_MAX = 2;
 // From one try to get the next token to another, at most; and a token that is younger is not given
 // up for a connection that could not be opened.
 const RENEW_MS_MAX = 60000;
+// At least: by a clock that is ahead of the server's a stream's token may have no time left, while
+// the server, which ends a socket with its token, knows better.
+const RENEW_MS_MIN = 1000;
+const RENEW_SOCKET_MS_MIN = 250;
 const WAKERS = ["online", "visibilitychange"];
 
 // Whether it would end in the same way again: close codes that blame the client, and answers that
@@ -82,8 +86,8 @@ export class WsBcast {
   #attempt = 0;
   // What `getToken` gave; null: it is asked before the next connection.
   #token;
-  // When that was, and how long it was good then.
-  #given;
+  // When that was (never: `token` is of unknown age), and how long it was good then.
+  #given = 0;
   #left;
   // Sockets in a row that did not open; not a number once one did.
   #unopened = 0;
@@ -225,7 +229,7 @@ export class WsBcast {
   #renewInTime(link) {
     const left = this.#given + this.#left - Date.now();
     if (!(left > 0 && left < 2 ** 31)) return;
-    link.renewMs = Math.min(RENEW_MS_MAX, left / 40);
+    link.renewMs = Math.max(RENEW_MS_MIN, Math.min(RENEW_MS_MAX, left / 40));
     const wait = Math.max(BACKOFF_MAX_MS, left * (0.75 + Math.random() * 0.15));
     link.renewal = setTimeout(() => this.#renew(link), wait);
   }
@@ -245,11 +249,15 @@ export class WsBcast {
     this.#state("connecting", { transport: isSse ? "sse" : "websocket" });
     if (link != this.#link) return;
     const { getToken } = this.#options;
-    if (getToken && (!this.#token || Date.now() > this.#given + this.#left * 0.9)) {
+    // One that was at its end when it came tells of a wrong clock.
+    const isEnding = this.#left > 0 && Date.now() > this.#given + this.#left * 0.9;
+    if (getToken && (!this.#token || isEnding)) {
       try {
         if (!(await this.#getToken(link))) return;
       } catch (error) {
-        return this.#lost(link, "get_token", String(error));
+        if (link != this.#link) return;
+        // The one that there is may still be good.
+        if (!this.#token) return this.#lost(link, "get_token", String(error));
       }
     }
     if (isSse) return this.#openStreams(link);
@@ -311,7 +319,7 @@ export class WsBcast {
     } else if (type == "gap") {
       this.#gap(channel, message);
     } else if (type == "token_expiring") {
-      link.renewMs = Math.min(RENEW_MS_MAX, message.in_ms / 4);
+      link.renewMs = Math.max(RENEW_SOCKET_MS_MIN, Math.min(RENEW_MS_MAX, message.in_ms / 4));
       this.#renew(link);
     } else if (type == "unsubscribed" && message.code) {
       // The new token does not cover it.
