@@ -7,7 +7,7 @@
 //! placement decides whether a connection stays here; one that was moved here stays. When
 //! descriptors run out, accepting pauses, says so once a second, and resumes by itself.
 
-use std::{future::poll_fn, io, pin::pin, rc::Rc, sync::Arc, task::ready};
+use std::{cell::Cell, future::poll_fn, io, pin::pin, rc::Rc, sync::Arc, task::ready};
 
 use tokio::{task::yield_now, time::sleep};
 use tracing::debug;
@@ -18,7 +18,7 @@ use super::{
     listener::{Accepted, Entrance, Transport, bound_kernel_memory},
     placement::{Moved, Newcomer, Placement},
     proxy_header,
-    stream::{Listener, PlainStream, Stream, TlsAcceptor, TlsStream},
+    stream::{Listener, PlainStream, Stream, TlsAcceptor, TlsStream, Uncounted},
 };
 use crate::{
     admission::AddressLimits,
@@ -142,11 +142,10 @@ impl ConnectionIntake {
         if let Some(address) = limits.zip(counted).and_then(|(limits, one)| limits.key(one)) {
             place.set_address(address);
         }
-        match self.speaking(transport, stream, far_end.client(), counted.is_some()) {
+        let uncounted = Rc::new(Cell::new(counted));
+        match self.speaking(transport, stream, far_end.client(), uncounted.clone()) {
             Ok(stream) => {
-                let _counted = counted
-                    .filter(|_| transport == Transport::Plain)
-                    .map(|client| Silence { intake: self, client, place });
+                let _counted = Silence { intake: self, transport, uncounted, place };
                 http::serve(stream, far_end, &self.context, place).await
             }
             Err(error) => {
@@ -166,12 +165,12 @@ impl ConnectionIntake {
         transport: Transport,
         stream: PlainStream,
         client: ClientAddress,
-        is_counted: bool,
+        uncounted: Uncounted,
     ) -> io::Result<Stream> {
         match (transport, &self.tls) {
             (Transport::Plain, _) => Ok(Stream::Plain(stream)),
             (Transport::Tls, Some(acceptor)) => {
-                let stream = TlsStream::new(stream, acceptor.clone(), client, is_counted)?;
+                let stream = TlsStream::new(stream, acceptor.clone(), client, uncounted)?;
                 Ok(Stream::Tls(Box::new(stream)))
             }
             (Transport::Tls, None) => Err(io::Error::other("there are no certificates")),
@@ -200,17 +199,22 @@ impl ConnectionIntake {
     }
 }
 
-/// Counts a connection, when it ends, that has shown no request.
+/// Counts a connection, when it ends, that has shown no request, or by TLS no byte.
 struct Silence<'a> {
     intake: &'a ConnectionIntake,
-    client: ClientAddress,
+    transport: Transport,
+    uncounted: Uncounted,
     place: &'a Place,
 }
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        if let Some(limits) = self.intake.limits().filter(|_| self.place.is_silent()) {
-            limits.silent(self.client, self.intake.core.clock.now());
+        let silent = self.uncounted.take().filter(|_| self.place.is_silent());
+        let Some((limits, client)) = self.intake.limits().zip(silent) else { return };
+        let now = self.intake.core.clock.now();
+        match self.transport {
+            Transport::Plain => limits.silent(client, now),
+            Transport::Tls => limits.silent_tls(client, now),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 pub(super) use self::{
     listener::Listener,
     plain::PlainStream,
-    tls::{TlsAcceptor, TlsStream},
+    tls::{TlsAcceptor, TlsStream, Uncounted},
 };
 
 /// A connection of the shard.

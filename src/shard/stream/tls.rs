@@ -5,7 +5,7 @@
 //! told so, plainly.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -72,20 +72,8 @@ pub(in crate::shard) struct TlsStream {
     uncounted: Uncounted,
 }
 
-/// The client, until it is counted: for its first bytes, or for their absence.
-#[derive(Debug)]
-struct Uncounted {
-    client: Option<ClientAddress>,
-    acceptor: Rc<TlsAcceptor>,
-}
-
-impl Drop for Uncounted {
-    fn drop(&mut self) {
-        if let Some(client) = self.client {
-            self.acceptor.limits.silent_tls(client, self.acceptor.clock.now());
-        }
-    }
-}
+/// The client, until it is counted for its first bytes; none, if it is not counted at all.
+pub(in crate::shard) type Uncounted = Rc<Cell<Option<ClientAddress>>>;
 
 /// Counts how a handshake ended, once.
 #[derive(Debug)]
@@ -115,13 +103,11 @@ impl TlsStream {
         mut plain: PlainStream,
         acceptor: Rc<TlsAcceptor>,
         client: ClientAddress,
-        is_counted: bool,
+        uncounted: Uncounted,
     ) -> io::Result<Self> {
         plain.register()?;
         let session = Box::new(Session::new(acceptor.config.clone())?);
         let outcome = Outcome(Some(acceptor.metrics.clone()));
-        let uncounted =
-            Uncounted { client: is_counted.then_some(client), acceptor: acceptor.clone() };
         Ok(Self { plain, session, acceptor, outcome, client, uncounted })
     }
 
@@ -143,9 +129,7 @@ impl TlsStream {
                 return Err(io::Error::other(PlainHttp));
             }
             // Before the library sees a byte: what follows is the expensive part.
-            if !read.is_empty()
-                && uncounted.client.take().is_some_and(|client| !acceptor.admits(client))
-            {
+            if !read.is_empty() && uncounted.take().is_some_and(|client| !acceptor.admits(client)) {
                 return Err(io::Error::other(TooMany));
             }
             Ok(read.len())

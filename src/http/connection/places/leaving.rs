@@ -4,8 +4,9 @@
 //! head does not end. But each listener has its share of the places, and a flood is the matter of
 //! the listener that it comes to: while connections that have shown no request hold the whole share
 //! of one, only they leave, the oldest of them first. TLS and what a proxy announces come before a
-//! request. Before all of these go connections without a request of an address that holds many
-//! places with them: a flood is the matter of the address that it comes from, too.
+//! request. Before all of these go connections of an address that holds many places without a
+//! request, first those that have shown none: a flood is the matter of the address that it comes
+//! from, too.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{Places, Stage, Standing, increase};
 use crate::{
+    admission::AddressKey,
     limits::{HTTP_PATIENCE, HTTP_PLACES_TO_LEAVE, NEWCOMERS_PER_TURN},
     metrics::Dismissed,
 };
@@ -40,12 +42,18 @@ impl Places {
         } else {
             self.next_to_leave(now)
         };
-        // Those that crowd the others out come of age at any moment.
-        let is_crowded = || self.overcrowded().is_some() || self.fresh_by_address.crowd().is_some();
-        let may_go = of_spare || !is_crowded();
-        let half_done =
-            |one: &Standing| may_go && one.is_spare.get() == of_spare && one.is_half_done();
-        let found = found.or_else(|| self.longest(now, half_done));
+        let found = found.or_else(|| {
+            let (listener, flood) = (self.overcrowded(), self.fresh_by_address.crowd());
+            // Those that crowd the others out come of age at any moment.
+            let may_go = |one: &Standing| match flood {
+                _ if of_spare => true,
+                Some(flood) => one.is_of_flood(flood, listener),
+                None => listener.is_none(),
+            };
+            self.longest(now, |one| {
+                one.is_spare.get() == of_spare && one.is_half_done() && may_go(one)
+            })
+        });
         found.inspect(|one| self.send_away(one, one.word())).is_some()
     }
 
@@ -60,31 +68,31 @@ impl Places {
     /// Only one call in many looks through all connections.
     fn next_to_leave(&self, now: Instant) -> Option<Rc<Standing>> {
         let crowd = self.overcrowded();
-        let crowds = |one: &Standing| {
-            crowd.is_none_or(|at| one.stage.get() == Stage::Fresh && one.listener == at)
-        };
         if let Some(flood) = self.fresh_by_address.crowd() {
-            let is_of_flood = |one: &Standing| {
-                let is_its_own = one.address.get() == Some(flood);
-                is_its_own && one.stage.get() == Stage::Fresh && one.is_waiting() && crowds(one)
-            };
-            let found = self.next_among(now, &self.next_of_flood, is_of_flood);
+            let is_of_flood = |one: &Standing| one.is_of_flood(flood, crowd);
+            let found = self.next_among(now, &self.next_of_flood, is_of_flood, Standing::has_asked);
+            let waits = |one: &Standing| one.may_make_room() && is_of_flood(one);
             // Others do not go for those that are too young, and come of age at any moment.
-            if found.is_some() || self.seated.borrow().iter().any(|(_, one)| is_of_flood(one)) {
+            if found.is_some() || self.seated.borrow().iter().any(|(_, one)| waits(one)) {
                 return found;
             }
         }
-        self.next_among(now, &self.next_to_leave, crowds)
+        let crowds = |one: &Standing| {
+            crowd.is_none_or(|at| one.stage.get() == Stage::Fresh && one.listener == at)
+        };
+        self.next_among(now, &self.next_to_leave, crowds, |_| false)
     }
 
-    /// The connection that has waited longest among those that `may_leave`, by the list of such.
+    /// The connection that has waited longest among those that `may_leave`, by the list of such;
+    /// those that stay for `later` are the last of a list.
     fn next_among(
         &self,
         now: Instant,
         list: &RefCell<Vec<(usize, Instant)>>,
         may_leave: impl Fn(&Standing) -> bool,
+        later: impl Fn(&Standing) -> bool,
     ) -> Option<Rc<Standing>> {
-        let may_leave = |one: &Standing| one.is_waiting() && !one.is_spare.get() && may_leave(one);
+        let may_leave = |one: &Standing| one.may_make_room() && may_leave(one);
         let mut next = list.borrow_mut();
         let seated = self.seated.borrow();
         for _ in 0..2 {
@@ -98,12 +106,14 @@ impl Places {
             let waiting = seated
                 .iter()
                 .filter(|(_, one)| may_leave(one) && now - one.since.get() >= HTTP_PATIENCE);
-            next.extend(waiting.map(|(key, one)| (key, one.since.get())));
-            if next.len() > HTTP_PLACES_TO_LEAVE {
-                next.select_nth_unstable_by_key(HTTP_PLACES_TO_LEAVE, |(_, since)| *since);
-                next.truncate(HTTP_PLACES_TO_LEAVE);
+            let mut found: Vec<_> =
+                waiting.map(|(key, one)| (later(one), one.since.get(), key)).collect();
+            if found.len() > HTTP_PLACES_TO_LEAVE {
+                found.select_nth_unstable(HTTP_PLACES_TO_LEAVE);
+                found.truncate(HTTP_PLACES_TO_LEAVE);
             }
-            next.sort_unstable_by_key(|(_, since)| std::cmp::Reverse(*since));
+            found.sort_unstable();
+            next.extend(found.into_iter().rev().map(|(_, since, key)| (key, since)));
         }
         None
     }
@@ -117,6 +127,11 @@ impl Places {
     }
 
     pub(super) fn send_away(&self, one: &Standing, why: Dismissed) {
+        // It could not help it, unless it was part of a flood.
+        let is_of_flood = |flood| one.address.get() == Some(flood);
+        if !self.fresh_by_address.crowd().is_some_and(is_of_flood) {
+            one.is_silent.set(false);
+        }
         one.set_stage(Stage::Leaving);
         if !one.is_spare.get() {
             increase(&self.leaving);
@@ -129,6 +144,21 @@ impl Places {
     }
 }
 
+impl Standing {
+    /// It comes from this address, and to the listener that is overcrowded, if one is.
+    fn is_of_flood(&self, address: AddressKey, overcrowded: Option<usize>) -> bool {
+        self.address.get() == Some(address) && overcrowded.is_none_or(|at| self.listener == at)
+    }
+
+    fn has_asked(&self) -> bool {
+        self.stage.get() != Stage::Fresh
+    }
+
+    fn may_make_room(&self) -> bool {
+        self.is_waiting() && !self.is_spare.get()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -138,7 +168,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        admission::AddressKey,
         clock::Clock,
         http::connection::places::{Place, Room},
     };
@@ -233,6 +262,69 @@ mod tests {
         assert!(places.fresh_by_address.crowd() == Some(flood));
         drop((slow, silent, idle, unnamed));
         assert!(places.fresh_by_address.is_empty());
+    }
+
+    /// So many connections of an address that have shown nothing.
+    fn silent_of(places: &Rc<Places>, address: AddressKey, count: usize) -> Vec<Place> {
+        let all = (0..count).map(|_| places.enter_at(FLOODED));
+        all.inspect(|place| place.set_address(address)).collect()
+    }
+
+    /// Connections of a flood whose turn has not come, and one in a spare place, keep nobody else.
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_that_can_make_no_room_is_passed_over() {
+        let places = places();
+        let idle = places.enter_at(OTHER);
+        idle.standing().enter(Stage::Idle);
+        let flood = silent_of(&places, address(1), ROOM.places);
+        assert!(flood[ROOM.places - 1].standing().is_spare());
+        flood[..ROOM.places - 1].iter().for_each(|place| place.set_queued(true));
+        flood[..4].iter().for_each(|place| place.standing().enter(Stage::Busy));
+        advance(HTTP_PATIENCE).await;
+        assert!(places.dismiss(false));
+        assert!(is_leaving(&idle));
+    }
+
+    /// Connections of a flood leave whatever they have asked for, first those that have not.
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_leaves_at_every_stage() {
+        let room = Room { places: 16, spare: 2 };
+        let places = Places::new(Clock::start(), room, 1, Arc::default());
+        let innocent = places.enter();
+        innocent.set_address(address(2));
+        innocent.standing().enter(Stage::Idle);
+        let stages = [Stage::Answering, Stage::Idle, Stage::Head, Stage::Lingering];
+        let asked = silent_of(&places, address(1), stages.len());
+        for (place, stage) in asked.iter().zip(stages) {
+            place.standing().enter(stage);
+        }
+        advance(HTTP_PATIENCE).await;
+        let of_age = silent_of(&places, address(1), 1);
+        advance(HTTP_PATIENCE).await;
+        let young = silent_of(&places, address(1), 10);
+        for count in 0..=stages.len() {
+            assert!(is_leaving(&of_age[0]) == (count > 0));
+            assert_eq!(asked.iter().filter(|place| is_leaving(place)).count(), count.max(1) - 1);
+            assert!(places.dismiss(false));
+        }
+        assert!(asked.iter().all(is_leaving) && !young.iter().any(is_leaving));
+        assert!(!places.dismiss(false) && !is_leaving(&innocent));
+    }
+
+    /// Silence counts against those that make up a flood, not against those that make room.
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_make_room_are_no_silent_ones() {
+        let places = places();
+        let mut alone: Vec<_> = (1..=4).flat_map(|n| silent_of(&places, address(n), 1)).collect();
+        advance(HTTP_PATIENCE).await;
+        assert!(places.dismiss(false));
+        assert_eq!(alone.iter().filter(|place| place.is_silent()).count(), 3);
+        alone.retain(|place| !is_leaving(place));
+        let flood = silent_of(&places, address(5), 4);
+        advance(HTTP_PATIENCE).await;
+        assert!(places.dismiss(false));
+        assert_eq!(flood.iter().filter(|place| is_leaving(place)).count(), 1);
+        assert!(flood.iter().all(Place::is_silent));
     }
 
     /// Few connections of one address are no flood: then whichever has waited longest leaves.

@@ -91,7 +91,8 @@ pub struct Place(Rc<Standing>);
 pub(in crate::http) struct Standing {
     places: Rc<Places>,
     listener: usize,
-    /// It counts by this while it shows no request; none: it speaks for many, or has no limits.
+    /// It counts by this while it shows no request, and leaves with a flood from there; none: it
+    /// speaks for many, or has no limits.
     address: Cell<Option<AddressKey>>,
     key: Cell<usize>,
     stage: Cell<Stage>,
@@ -241,7 +242,8 @@ impl Place {
         self.0.stage.get() == Stage::Fresh
     }
 
-    /// Whether no request has come, also of a connection that is sent away.
+    /// Whether no request has come, and that is the peer's doing: not of a connection that was sent
+    /// away for others, unless its address was a flood.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.0.is_silent.get()
