@@ -119,7 +119,8 @@ fn at_debug_an_event_stream_is_logged_at_both_ends() {
 
 #[test]
 fn at_debug_a_clients_end_has_a_code_whoever_ends_it() {
-    let args = ["--log-level", "debug", "--drain-timeout", "2s", "--drain-close-over", "1s"];
+    let args = ["--threads", "1", "--drain-timeout", "10s", "--drain-close-over", "10s"];
+    let args = [&args[..], &["--log-level", "debug"]].concat();
     let server = Launch::on_a_free_port(&args).start();
     let gone = |whom: &str, words: &[&str]| {
         let whom = format!("forwarded_unverified=\"{whom}\"");

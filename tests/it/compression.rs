@@ -336,7 +336,7 @@ fn a_compressing_client_past_its_backlog_is_closed() {
 /// A drained client gets all that was published, and then a Close frame that is not compressed.
 #[test]
 fn a_drained_client_gets_messages_and_a_plain_close() {
-    let mut server = server(&["--drain-timeout", "5s", "--drain-close-over", "5s"]);
+    let mut server = server(&["--drain-timeout", "10s", "--drain-close-over", "10s"]);
     let mut clients: Vec<Client> = (0..5).map(|_| open(&server, "/ws", "")).collect();
     let mut publisher = Publisher::new(server.addr());
     for number in 0..20 {

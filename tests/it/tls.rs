@@ -289,7 +289,7 @@ fn half_handshakes_hold_no_places() {
 /// A drain closes clients by TLS as all others, with a farewell of TLS at the end.
 #[test]
 fn a_drain_ends_with_close_frames_and_farewells() {
-    let args = ["--drain-timeout", "3s", "--drain-close-over", "1s"];
+    let args = ["--drain-timeout", "10s", "--drain-close-over", "8s"];
     let mut world = World::new(&args);
     let tunnel = world.tunnel(&BOTH);
     let mut clients = [(); 5].map(|()| Client::connect(tunnel.addr()));

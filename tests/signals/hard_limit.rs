@@ -74,7 +74,7 @@ fn closing_is_evenly_paced_with_retry_hints() {
 /// A window as long as the timeout begins to close clients at once.
 #[test]
 fn a_window_of_the_whole_timeout_closes_at_once() {
-    let mut server = Server::start(&["--drain-timeout", "2s", "--drain-close-over", "2s"]);
+    let mut server = Server::start(&["--drain-timeout", "10s", "--drain-close-over", "10s"]);
     let clients: Vec<_> = (0..10).map(|_| stay(Client::connect(server.addr()))).collect();
     server.signal(&["TERM"]);
     eventually(PATIENCE, "closing has begun", || {
@@ -83,7 +83,7 @@ fn a_window_of_the_whole_timeout_closes_at_once() {
     for client in clients {
         let (_, code, reason) = client.join().unwrap();
         assert_eq!(code, 1012);
-        assert!(retry_ms(&reason) <= 2000, "{reason}");
+        assert!(retry_ms(&reason) <= 10_000, "{reason}");
     }
     server.assert_exit(0);
 }
@@ -91,12 +91,12 @@ fn a_window_of_the_whole_timeout_closes_at_once() {
 /// A short timeout without a given window is all window.
 #[test]
 fn a_short_timeout_is_all_window_by_default() {
-    let mut server = Server::start(&["--drain-timeout", "1s"]);
+    let mut server = Server::start(&["--threads", "1", "--drain-timeout", "5s"]);
     let client = stay(Client::connect(server.addr()));
     server.signal(&["TERM"]);
     let (_, code, reason) = client.join().unwrap();
     assert_eq!(code, 1012);
-    assert!(retry_ms(&reason) <= 1000, "{reason}");
+    assert!(retry_ms(&reason) <= 5000, "{reason}");
     server.assert_exit(0);
 }
 
@@ -144,7 +144,8 @@ fn at_the_hard_limit_a_stuck_client_ends_with_code_3() {
 /// The limit counts from the first signal pre delay included.
 #[test]
 fn the_limit_counts_from_the_first_signal() {
-    let mut server = Server::start(&["--drain-timeout", "2s", "--drain-pre-delay", "1s"]);
+    let mut server =
+        Server::start(&["--threads", "1", "--drain-timeout", "10s", "--drain-pre-delay", "5s"]);
     let client = stay(Client::connect(server.addr()));
     let start = now();
     server.signal(&["TERM"]);
@@ -153,10 +154,10 @@ fn the_limit_counts_from_the_first_signal() {
     });
     let (closed, code, reason) = client.join().unwrap();
     assert_eq!(code, 1012, "{reason}");
-    assert!(retry_ms(&reason) <= 1000, "the window is what timeout − pre-delay leaves: {reason}");
-    assert!(closed - start >= Duration::from_millis(900), "{:?}", closed - start);
+    assert!(retry_ms(&reason) <= 5000, "the window is what timeout − pre-delay leaves: {reason}");
+    assert!(closed - start >= Duration::from_millis(4900), "{:?}", closed - start);
     server.assert_exit(0);
-    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 /// All clients are closed with 1001 at once when there is no time to drain.

@@ -117,7 +117,7 @@ fn those_whom_no_close_has_reached_stay() {
     assert_eq!(phase(&server), "serving");
     let newcomer = Client::connect(addr);
     newcomer.leave();
-    post(server.admin(), "/admin/drain?now=true&close-over=2s", "").assert_status(202);
+    post(server.admin(), "/admin/drain?now=true&timeout=1m&close-over=2s", "").assert_status(202);
     for mut client in clients {
         client.assert_closed(1012);
         client.http.try_send(masked_close(1012, ""));
