@@ -34,6 +34,8 @@ CATCH_UP_MAX_S = 25.0
 # Generous, since attackers, clients and server share whatever cores there are.
 HEALTHY_P99_MAX_S = 4.0
 NEWCOMER_MAX_S = 10.0
+# Publishes that are kept here, since Redis' answer takes longer than they wait: a second.
+LOCAL_PART_MAX = 0.2
 SERVER_ARGS = [
     *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--threads", "2"),
     *("--notify-interval", "0", "--backlog", "4MiB", "--max-broadcast-size", "1MiB"),
@@ -354,7 +356,7 @@ def judge(attack, server, tls_port):
         problems.append(f"a newcomer or a probe waited {slowest:.2f} s")
     if not healthy.latencies:
         problems.append("no message arrived")
-    if attack.redis and healthy.local:
+    if attack.redis and healthy.local > LOCAL_PART_MAX * healthy.published:
         problems.append(f"{healthy.local} of {healthy.published} publishes were not clustered")
     if server.child.poll() is not None:
         problems.append(f"the server ended: {server.child.returncode}")
