@@ -38,12 +38,18 @@ impl Recording {
 }
 
 impl<O: Outlet> Hub<O> {
-    /// Records what `keys` are still to get; in their order, without those that have left. Events
-    /// are to be taken before: clients that messages were lost to begin to be closed.
-    pub fn record(&mut self, keys: &[Key]) -> (HubRecord, Vec<(Key, ClientOutput)>) {
+    /// Begins all closes of clients that messages were lost to, which passes would begin. The
+    /// events of that are to be taken before [`Hub::record`].
+    pub fn begin_partings(&mut self) {
         while !self.partings.is_empty() {
             self.close_parting(&mut || true);
         }
+    }
+
+    /// Records the output that `keys` are still to get; in their order, without those that have
+    /// left. No parting may be due.
+    pub fn record(&self, keys: &[Key]) -> (HubRecord, Vec<(Key, ClientOutput)>) {
+        debug_assert!(self.partings.is_empty(), "begin_partings comes first");
         let mut recording = Recording {
             record: HubRecord::default(),
             channels: HashMap::new(),

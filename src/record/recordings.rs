@@ -10,6 +10,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{from_bytes, to_bytes};
 
+/// A record as another process reads it.
+pub(crate) fn through_bytes<T: Serialize + DeserializeOwned>(record: &T) -> T {
+    from_bytes(&to_bytes(record)).expect("it was just written")
+}
+
 /// Reads the recording `name` and compares it with `value`, which a later version may give fields
 /// that the recording has not: with their defaults.
 pub(crate) fn check<T>(name: &str, value: &T)

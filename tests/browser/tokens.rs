@@ -112,16 +112,21 @@ fn event_streams_get_the_next_token_in_time() {
     assert_eq!(page.states("waiting"), [json!(null); 0], "no stream has ended before");
 }
 
+/// Nobody listens any more, and the page has tried a few times.
+fn lose_the_server(page: &mut Page) {
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    page.stage.set_target(away);
+    page.stage.cut();
+    page.wait_for_state("waiting", 3);
+}
+
 /// A server that is away does not make a page ask for a token with each try.
 #[test]
 fn a_token_outlives_an_outage() {
     let server = Server::start(&[KEY]);
     let mut page = page(&server, "['a']", "websocket", &[LONG_SECS]);
     page.wait_for_state("open", 0);
-    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    page.stage.set_target(away);
-    page.stage.cut();
-    page.wait_for_state("waiting", 3);
+    lose_the_server(&mut page);
     assert_eq!(page.run("given"), json!(1));
     page.stage.set_target(server.addr());
     page.wait_for_state("open", 1);
@@ -144,10 +149,7 @@ fn a_clock_that_is_ahead_costs_no_tokens_in_an_outage() {
         })",
     );
     page.wait_for_state("open", 0);
-    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    page.stage.set_target(away);
-    page.stage.cut();
-    page.wait_for_state("waiting", 3);
+    lose_the_server(&mut page);
     assert_eq!(page.run("given"), json!(1));
 }
 

@@ -63,8 +63,7 @@ impl ConnectionTable {
     pub fn record(&mut self, now: Millis) -> (TableRecord, Vec<(Key, ClientRecord)>) {
         self.now = self.now.max(now);
         self.close_disconnected(&mut || true);
-        // Clients that messages were lost to begin to be closed.
-        self.hub.record(&[]);
+        self.hub.begin_partings();
         self.handle_hub_events();
         let is_plain = |key: &Key| matches!(self.hub.outlet(*key), Some(Socket::Live(_)));
         let keys: Vec<Key> = self.hub.keys().filter(is_plain).collect();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     conn::{ClientRecord, TableRecord},
-    record,
+    record::recordings::through_bytes,
     token::Rights,
 };
 
@@ -41,10 +41,6 @@ impl Table {
         keys.retain(|key| !before.contains(key));
         keys
     }
-}
-
-fn through_bytes<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
-    record::from_bytes(&record::to_bytes(value)).expect("it was just written")
 }
 
 /// A frame of which every byte may be the last that the old table has read.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{CHANNELS, Simulation, settings};
 use crate::{
     hub::{Budget, ClientOutput, Hub, HubRecord},
-    record,
+    record::recordings::through_bytes,
 };
 
 impl Simulation {
@@ -14,7 +14,7 @@ impl Simulation {
         self.check_events();
         let keys: Vec<_> = self.clients.iter().map(|client| client.key).collect();
         // Those that messages were lost to begin to be closed.
-        let _ = self.hub.record(&keys);
+        self.hub.begin_partings();
         self.hub.check();
         self.check_events();
         let (shared, outputs) = self.hub.record(&keys);
@@ -42,8 +42,4 @@ impl Simulation {
         }
         self.hub.check();
     }
-}
-
-fn through_bytes<T: serde::Serialize + serde::de::DeserializeOwned>(record: &T) -> T {
-    record::from_bytes(&record::to_bytes(record)).expect("it was just written")
 }

@@ -6,7 +6,7 @@ use super::{SHARDS, Shard, World};
 use crate::{
     clock::Millis,
     conn::{ClientRecord, TableRecord},
-    record,
+    record::recordings::through_bytes,
     shard::tests::core,
 };
 
@@ -54,8 +54,4 @@ impl World {
         }) {}
         self.shards[number] = Shard { core: new, mailbox: old.mailbox.clone(), _poller: poller };
     }
-}
-
-fn through_bytes<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
-    record::from_bytes(&record::to_bytes(value)).expect("it was just written")
 }
