@@ -115,7 +115,12 @@ async fn join(
 ) -> Result<Start, Behind> {
     let SubscribeRequest { channel, since } = wanted;
     let log = ClientLog { core, key, channel: &channel, joined };
-    core.joins.join(&log, channel.clone(), since).await
+    let start = core.joins.join(&log, channel.clone(), since).await;
+    if !core.clients.borrow().has_channel(channel.as_str()) {
+        // All have left meanwhile.
+        core.joins.forget(&channel);
+    }
+    start
 }
 
 /// The log of a channel in this shard, for a client that has joined it.
@@ -131,6 +136,10 @@ impl JoinedLog for ClientLog<'_> {
     fn start(&self, baseline: Option<&Position>) -> Option<Position> {
         let start = || self.core.with(|clients| clients.start(self.key, self.channel, baseline));
         self.joined.clone().or_else(start)
+    }
+
+    async fn settled(&self) {
+        self.core.mailbox.taken().await;
     }
 
     async fn catch_up(&self, to: &Position) -> Option<Position> {

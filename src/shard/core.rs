@@ -8,7 +8,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{ahead::Ahead, join_limiter::JoinLimiter};
+use super::{ahead::Ahead, join_limiter::JoinLimiter, mailbox::Mailbox};
 use crate::{
     broker::{Broker, Joins},
     clock::Clock,
@@ -25,6 +25,8 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) clients: RefCell<ConnectionTable>,
     pub(super) broker: Rc<dyn Broker>,
+    /// Mail on its way into the clients' logs.
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) metrics: Arc<ShardMetrics>,
     /// Wakes the event loop: some clients have more to be served.
     pub(super) follow_ups: Notify,
@@ -47,6 +49,7 @@ impl Core {
         clock: Clock,
         clients: ConnectionTable,
         broker: Rc<dyn Broker>,
+        mailbox: Arc<Mailbox>,
         metrics: Arc<ShardMetrics>,
         verifier: Arc<Verifier>,
         carry_out: CarryOut,
@@ -56,6 +59,7 @@ impl Core {
             clients: RefCell::new(clients),
             joins: Joins::new(broker.clone()),
             broker,
+            mailbox,
             metrics,
             follow_ups: Notify::new(),
             ahead: Ahead::default(),

@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -66,6 +66,8 @@ pub struct Mailbox {
     mail: Mutex<VecDeque<Mail>>,
     bytes: AtomicUsize,
     messages: AtomicUsize,
+    /// How many were taken in all.
+    taken: AtomicU64,
     filled: Notify,
     emptied: Notify,
 }
@@ -79,6 +81,7 @@ impl Mailbox {
             mail: Mutex::default(),
             bytes: AtomicUsize::new(0),
             messages: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             filled: Notify::new(),
             emptied: Notify::new(),
         }
@@ -109,6 +112,7 @@ impl Mailbox {
         if messages > 0 {
             self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             self.messages.fetch_sub(messages, Ordering::AcqRel);
+            self.taken.fetch_add(messages as u64, Ordering::AcqRel);
             self.emptied.notify_waiters();
         }
     }
@@ -119,6 +123,23 @@ impl Mailbox {
     /// May be dropped: mail that came in between wakes the next call.
     pub async fn filled(&self) {
         self.filled.notified().await;
+    }
+
+    /// Resolves when all that has been put in by now is taken. To be called on the thread that
+    /// takes it.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn taken(&self) {
+        let waiting = self.messages.load(Ordering::Acquire) as u64;
+        let until = self.taken.load(Ordering::Acquire) + waiting;
+        loop {
+            let emptied = self.emptied.notified();
+            if self.taken.load(Ordering::Acquire) >= until {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     /// Whether the mailbox is empty now.

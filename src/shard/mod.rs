@@ -151,6 +151,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         clock,
         clients.counting_guesses(setup.address_limits.clone()),
         broker.clone(),
+        mailbox,
         metrics.clone(),
         setup.verifier.clone(),
         requests::carry_out,
@@ -185,13 +186,12 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     loops.spawn_local(accept::give_turns(intake.clone()));
     loops.spawn_local(accept::take_moved(intake, metrics.clone()));
     loops.spawn_local(tasks::events(core.clone(), poller));
-    let fan_out = tasks::fan_out(core.clone(), mailbox.clone(), metrics.clone(), settings.coalesce);
-    loops.spawn_local(fan_out);
+    loops.spawn_local(tasks::fan_out(core.clone(), metrics.clone(), settings.coalesce));
     loops.spawn_local(tasks::beat(core.clone(), metrics, placement, index));
 
     let share = PaceShare { index, of: shards };
     let ended = tokio::select! {
-        () = follow_drain(&core, &mailbox, &control, share) => Ok(()),
+        () = follow_drain(&core, &control, share) => Ok(()),
         Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
     };
     if ended.is_ok() {
@@ -206,12 +206,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
 ///
 /// # Cancel safety
 /// May be dropped with its shard: clients that it was closing are closed with all others.
-async fn follow_drain(
-    core: &Rc<Core>,
-    mailbox: &Mailbox,
-    control: &Arc<Control>,
-    share: PaceShare,
-) {
+async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, share: PaceShare) {
     let mut phases = control.watch();
     // Set where nothing has changed since.
     let mut entered = None;
@@ -225,7 +220,7 @@ async fn follow_drain(
             }
             Phase::Closing => {
                 // Clients that are closed first get what was accepted before, too.
-                tasks::append_all(core, mailbox);
+                tasks::append_all(core);
                 let now = core.clock.now();
                 // None: it is being taken back, and the phase of that is on its way.
                 if let Some((window, close_over)) = control.closing_window(now) {

@@ -23,6 +23,7 @@ pub(super) fn carry_out(core: &Rc<Core>, request: Request) {
         Request::Abandoned(channel) => {
             // A new client may have come for it since.
             if !core.clients.borrow().has_channel(channel.as_str()) {
+                core.joins.forget(&channel);
                 core.broker.unsubscribe(&channel);
             }
         }

@@ -10,11 +10,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{
-    core::Core,
-    mailbox::{Mail, Mailbox},
-    placement::Placement,
-};
+use super::{core::Core, mailbox::Mail, placement::Placement};
 use crate::{
     broker::Announcement,
     conn::{ConnectionTable, socket::Poller},
@@ -63,7 +59,6 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
 /// pass that was cut continues at once; between two whole ones there is `pause`.
 pub(super) async fn fan_out(
     core: Rc<Core>,
-    mailbox: Arc<Mailbox>,
     metrics: Arc<ShardMetrics>,
     pause: Duration,
 ) -> &'static str {
@@ -74,21 +69,21 @@ pub(super) async fn fan_out(
     let mut pace = Pace::new(pause);
     loop {
         if !more {
-            mailbox.filled().await;
+            core.mailbox.filled().await;
         }
-        append(&core, &mailbox, &mut mail, &mut arrivals.new);
+        append(&core, &mut mail, &mut arrivals.new);
         while let Some(due) = pace.next_pass(clock.instant()) {
             // Into the logs at once: a client that is closed meanwhile gets it.
             tokio::select! {
                 () = sleep_until(due) => {}
-                () = mailbox.filled() => append(&core, &mailbox, &mut mail, &mut arrivals.new),
+                () = core.mailbox.filled() => append(&core, &mut mail, &mut arrivals.new),
             }
         }
         let slice_end = clock.instant() + PASS_SLICE;
         let pass = core.with(|clients| clients.pass(&mut || clock.instant() < slice_end));
         let now = clock.instant();
         arrivals.passed(pass, &metrics, now);
-        more = pass.more || !mailbox.is_empty();
+        more = pass.more || !core.mailbox.is_empty();
         pace.passed(pass.more, now);
         if more {
             yield_now().await;
@@ -97,20 +92,20 @@ pub(super) async fn fan_out(
 }
 
 /// Moves a turn's worth of mail into the logs, or none while clients have to leave to make room.
-fn append(core: &Rc<Core>, mailbox: &Mailbox, mail: &mut Vec<Mail>, arrivals: &mut Vec<Instant>) {
+fn append(core: &Rc<Core>, mail: &mut Vec<Mail>, arrivals: &mut Vec<Instant>) {
     if core.with(|clients| clients.is_pressed()) {
         return;
     }
-    mailbox.take(APPEND_TURN_BYTES_MAX, mail);
+    core.mailbox.take(APPEND_TURN_BYTES_MAX, mail);
     for piece in mail.drain(..) {
         deliver(core, piece, arrivals);
     }
 }
 
 /// Moves all mail there is into the logs.
-pub(super) fn append_all(core: &Rc<Core>, mailbox: &Mailbox) {
+pub(super) fn append_all(core: &Rc<Core>) {
     let mut mail = Vec::new();
-    mailbox.take(usize::MAX, &mut mail);
+    core.mailbox.take(usize::MAX, &mut mail);
     mail.into_iter().for_each(|piece| deliver(core, piece, &mut Vec::new()));
 }
 

@@ -42,9 +42,19 @@ fn verifier(clock: Clock) -> Arc<Verifier> {
 
 /// A shard's state over a broker, and what keeps its sockets' readiness.
 fn core(clock: Clock, broker: Rc<dyn Broker>, control: &Arc<Control>) -> (Poller, Rc<Core>) {
+    core_of(clock, broker, Arc::new(Mailbox::new(clock)), control)
+}
+
+/// The same, of a shard with this mailbox.
+fn core_of(
+    clock: Clock,
+    broker: Rc<dyn Broker>,
+    mailbox: Arc<Mailbox>,
+    control: &Arc<Control>,
+) -> (Poller, Rc<Core>) {
     let (poller, clients) = clients(control);
     let (metrics, verifier) = (Arc::default(), verifier(clock));
-    (poller, Core::new(clock, clients, broker, metrics, verifier, requests::carry_out))
+    (poller, Core::new(clock, clients, broker, mailbox, metrics, verifier, requests::carry_out))
 }
 
 /// A shard's table of clients, and what keeps its sockets' readiness.

@@ -12,7 +12,7 @@ mod lookups;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, rc::Rc};
+use std::{cell::RefCell, collections::HashSet, future::Future, rc::Rc};
 
 use tokio::{
     sync::Semaphore,
@@ -33,6 +33,12 @@ pub trait JoinedLog {
     /// The position after which the client hears everything, if that is known. `baseline` is one
     /// after which everything is certain to arrive; it counts unless something has arrived already.
     fn start(&self, baseline: Option<&Position>) -> Option<Position>;
+
+    /// Waits until all is in the log that has been delivered to the shard.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    fn settled(&self) -> impl Future<Output = ()>;
 
     /// Waits until the log has got as far as `to`, or has gone on to another epoch, and moves the
     /// client to its head; the position there. None if too many wait.
@@ -68,6 +74,8 @@ pub struct Joins {
     /// Room for queries to the broker.
     queries: Semaphore,
     lookups: Lookups,
+    /// Channels with clients that were told no position: they begin with what is delivered first.
+    unplaced: RefCell<HashSet<ChannelName>>,
 }
 
 impl Joins {
@@ -75,7 +83,7 @@ impl Joins {
     #[must_use]
     pub fn new(broker: Rc<dyn Broker>) -> Self {
         let queries = Semaphore::new(JOIN_QUERIES_MAX);
-        Self { broker, queries, lookups: Lookups::default() }
+        Self { broker, queries, lookups: Lookups::default(), unplaced: RefCell::default() }
     }
 
     /// Subscribes to `channel` and finds out where a client begins on it that wants everything
@@ -95,6 +103,10 @@ impl Joins {
     ) -> Result<Start, Behind> {
         self.broker.confirm_subscription(channel.clone()).await;
         let at = self.begin(log, &channel, since.as_ref()).await;
+        match at {
+            Some(_) => self.forget(&channel),
+            None => drop(self.unplaced.borrow_mut().insert(channel.clone())),
+        }
         let Some(since) = since else {
             return Ok(Start { channel, from: at, to: None, resumed: false, missed: None });
         };
@@ -156,6 +168,11 @@ impl Joins {
                     let permit = self.queries.acquire().await;
                     let baseline = self.broker.position(channel.clone(), since).await;
                     drop(permit);
+                    if baseline.is_some() && self.unplaced.borrow().contains(channel) {
+                        // Messages that were delivered before the answer would be dropped, and
+                        // all that follow them up to its position.
+                        log.settled().await;
+                    }
                     let at = log.start(baseline.as_ref());
                     lookup.answered();
                     return at;
@@ -196,6 +213,11 @@ impl Joins {
         let since = Since::After(position.clone());
         let newest = self.broker.position(channel.clone(), Some(&since)).await;
         newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
+    }
+
+    /// All clients of `channel` know where they are, or have left.
+    pub fn forget(&self, channel: &ChannelName) {
+        self.unplaced.borrow_mut().remove(channel);
     }
 
     /// Whether nothing is being asked.

@@ -106,6 +106,8 @@ impl JoinedLog for Stepwise {
         channel.baseline.map(at)
     }
 
+    async fn settled(&self) {}
+
     async fn catch_up(&self, _: &Position) -> Option<Position> {
         unreachable!("nobody has got further")
     }

@@ -23,7 +23,7 @@ use crate::{
     hub::{Encoding, Key},
     limits::SHARD_BEAT_INTERVAL,
     seeds,
-    shard::{core::Core, follow_drain, mailbox::Mailbox},
+    shard::{core::Core, follow_drain},
 };
 
 const CLIENTS: usize = 12;
@@ -142,7 +142,7 @@ async fn simulate(seed: u64) -> [u64; 2] {
     (0..CLIENTS).for_each(|_| world.connect());
     spawn_local(async move {
         let share = PaceShare { index: 0, of: 1 };
-        follow_drain(&core, &Mailbox::new(clock), &control, share).await;
+        follow_drain(&core, &control, share).await;
     });
     let mut counts = [0; 2];
     for _ in 0..20 {

@@ -15,7 +15,10 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 use super::{core, embedded, sometimes::Sometimes};
 use crate::{
     bans::Bearer,
-    broker::{Announcement, Disconnection, Position, Publication, Selector, Since},
+    broker::{
+        Announcement, Disconnection, Message, Position, Principal, Publication, Selector, Since,
+        Sink,
+    },
     channel::{ChannelName, ChannelPatterns},
     clock::{Clock, Millis},
     conn::{Arrival, Connected, Credential, SubscribeRequest, VerifiedToken, socket::Poller},
@@ -181,6 +184,53 @@ fn a_position_ahead_of_the_broker_is_not_awaited() {
         let admission = admission.await.unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(admission.positions[0].1, at, "it begins where the channel is");
         assert!(began.elapsed().is_zero(), "{:?}", began.elapsed());
+    });
+}
+
+/// A client that comes to one which was told no position does not rob it of what is in the mailbox,
+/// nor of what follows that.
+#[test]
+fn mail_that_waits_comes_before_a_baseline() {
+    run(|world| async move {
+        world.broker.is_slow.set(false);
+        world.broker.is_reached.set(false);
+        world.come("a", 1).await.unwrap().unwrap();
+        let (_, mut peer) = world.connect();
+        let channel = ChannelName::new("a0").unwrap();
+        for _ in 1..=10 {
+            let (channel, kind) = (channel.clone(), Kind::Text);
+            let (publisher, data) = (Principal::Api, Bytes::from_static(b"-"));
+            let message = Message { publisher, channel, kind, data, key: None };
+            world.broker.broker.publish(message).await.unwrap();
+        }
+        let newest = world.broker.broker.position(channel.clone(), None).await.unwrap();
+        assert_eq!(newest.offset, 10);
+        let deliver = |offset: u64| {
+            let position = Some(Position { offset, ..newest.clone() });
+            let (channel, data) = (channel.clone(), format!("<{offset}>").into());
+            world.core.mailbox.deliver(Publication { channel, kind: Kind::Text, data, position });
+        };
+        deliver(6);
+        world.broker.is_reached.set(true);
+        let second = world.come("a", 1);
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        tasks::append_all(&world.core);
+        second.await.unwrap().unwrap();
+        (7..=11).for_each(deliver);
+        tasks::append_all(&world.core);
+        world.core.with(|clients| while clients.pass(&mut || true).more {});
+        let mut text = String::new();
+        while !text.contains("<11>") {
+            let mut some = [0; 1024];
+            let count = peer.read(&mut some).unwrap();
+            assert!(count > 0, "it stays");
+            text += &String::from_utf8_lossy(&some[..count]);
+        }
+        for offset in 6..=10 {
+            assert!(text.contains(&format!("<{offset}>")), "{offset} is missing: {text}");
+        }
     });
 }
 

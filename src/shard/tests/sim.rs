@@ -21,7 +21,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::task::yield_now;
 
-use super::core;
+use super::core_of;
 use client::{Client, Published, take_text};
 
 use crate::{
@@ -66,13 +66,12 @@ fn run(seed: u64) -> [u64; 4] {
 
 struct Shard {
     core: Rc<Core>,
-    mailbox: Arc<Mailbox>,
     _poller: Poller,
 }
 
 impl Shard {
     fn deliver_all(&self) {
-        tasks::append_all(&self.core, &self.mailbox);
+        tasks::append_all(&self.core);
     }
 
     /// Each client that waits for a turn has one.
@@ -118,8 +117,8 @@ impl World {
         let mut shards = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let broker = broker::connect(shared.clone(), HandleOwner::Shard(index)).await;
-            let (poller, core) = core(clock, broker, &control);
-            shards.push(Shard { core, mailbox, _poller: poller });
+            let (poller, core) = core_of(clock, broker, mailbox, &control);
+            shards.push(Shard { core, _poller: poller });
         }
         Self {
             shards,
@@ -192,7 +191,7 @@ impl World {
     fn deliver_one(&mut self) {
         let shard = &self.shards[self.random.usize(0..SHARDS)];
         let mut mail = Vec::new();
-        shard.mailbox.take(0, &mut mail);
+        shard.core.mailbox.take(0, &mut mail);
         for piece in mail {
             tasks::deliver(&shard.core, piece, &mut Vec::new());
         }

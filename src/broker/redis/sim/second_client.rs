@@ -2,7 +2,8 @@
 //! of the others is robbed of what is on its way, whether each shard subscribes or one for all.
 //!
 //! A process of two shards; the subscribers and the queries for positions are the real ones, and
-//! each shard's log is a model: it drops what is not after the position that it was told.
+//! each shard's log is a model: it drops what is not after the position that it was told. Messages
+//! that are delivered wait in the shard's mailbox for some steps.
 //! `WSBCAST_SIM_SEED=n` runs one seed alone.
 
 use std::{pin::pin, rc::Rc, sync::Arc};
@@ -155,6 +156,7 @@ impl Stage {
                 }
             }
         }
+        (0..SHARDS_EACH).for_each(|shard| self.hear(shard));
         let newest = self.redis.held.borrow().offset;
         for shard in &self.shards {
             let next = shard.log.as_ref().map(|log| log.next);
@@ -176,6 +178,7 @@ impl Stage {
             50..=69 => self.look_after(number).await,
             70..=79 => self.come(shard),
             80..=89 => self.ask(shard).await,
+            90..=93 => self.hear(shard),
             _ => self.leave(shard),
         }
     }
@@ -214,19 +217,17 @@ impl Stage {
         if subscriber.delivery.with_tracker(&name, |_| ()).is_some() {
             let channel = self.channel.clone();
             subscriber.delivery.publication(channel, &name, &payload).await.unwrap();
-            self.hear();
         }
         true
     }
 
-    /// All that was delivered goes into the logs.
-    fn hear(&mut self) {
-        for shard in &mut self.shards {
-            for offset in shard.recorded.offsets() {
-                if let Some(log) = &mut shard.log {
-                    log.append(offset);
-                    self.heard += 1;
-                }
+    /// All that was delivered to a shard goes into its log.
+    fn hear(&mut self, shard: usize) {
+        let Shard { recorded, log, .. } = &mut self.shards[shard];
+        for offset in recorded.offsets() {
+            if let Some(log) = log {
+                log.append(offset);
+                self.heard += 1;
             }
         }
     }
@@ -239,7 +240,6 @@ impl Stage {
         self.tell(number);
         self.subscribers[number].change(Subscriptions::check_unplaced);
         self.subscribers[number].delivery.check().await.unwrap();
-        self.hear();
         let Some(at) = self.begun_at(number) else { return };
         let is_shared = self.process.shared_subscriber.is_some();
         for (shard, Shard { log, .. }) in self.shards.iter_mut().enumerate() {
@@ -294,6 +294,8 @@ impl Stage {
                 }
             }
         };
+        // Messages that wait in the mailbox go first.
+        self.hear(shard);
         if let (Some(at), Some(log)) = (at, &mut self.shards[shard].log) {
             log.start(&at);
         }
@@ -301,6 +303,7 @@ impl Stage {
 
     /// The shard's last client leaves.
     fn leave(&mut self, shard: usize) {
+        self.hear(shard);
         let Shard { source, positions, log, .. } = &mut self.shards[shard];
         if log.take().is_some() {
             positions.forget(&self.channel);

@@ -7,7 +7,7 @@ use crate::{
     clock::Millis,
     conn::{ClientRecord, TableRecord},
     record::recordings::through_bytes,
-    shard::tests::core,
+    shard::{core::Core, tests::core_of},
 };
 
 impl World {
@@ -31,7 +31,8 @@ impl World {
         if clients.len() < all || !is_settled || is_coming {
             return old.core.with(|clients| clients.go_on());
         }
-        let (poller, new) = core(old.core.clock, old.core.broker.clone(), &self.control);
+        let Core { clock, broker, mailbox, .. } = &*old.core;
+        let (poller, new) = core_of(*clock, broker.clone(), mailbox.clone(), &self.control);
         let table: TableRecord = through_bytes(&table);
         let table = new.with(|clients| clients.take_over_table(table));
         for (key, client) in clients {
@@ -52,6 +53,6 @@ impl World {
                 turns % 3 > 0
             })
         }) {}
-        self.shards[number] = Shard { core: new, mailbox: old.mailbox.clone(), _poller: poller };
+        self.shards[number] = Shard { core: new, _poller: poller };
     }
 }
