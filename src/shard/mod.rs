@@ -9,6 +9,7 @@ pub mod accept;
 mod admit;
 mod ahead;
 mod core;
+pub mod gate;
 mod handshake_pacer;
 mod join_limiter;
 pub mod listener;

@@ -1,0 +1,92 @@
+//! A gate that a thread's loops go through: closed while the process hands itself over.
+//!
+//! A loop looks at it before it begins something, so a closed gate stops the loop where nothing is
+//! under way. Whoever closes it opens it again, or the thread's work is another process's by then.
+
+use std::cell::Cell;
+
+use tokio::sync::Notify;
+
+/// One thread's gate. It is open at first.
+#[derive(Debug, Default)]
+pub struct Gate {
+    is_closed: Cell<bool>,
+    changed: Notify,
+}
+
+impl Gate {
+    /// A closed one: what is built behind it does nothing yet.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self { is_closed: Cell::new(true), changed: Notify::new() }
+    }
+
+    /// From here on nobody gets through.
+    pub fn close(&self) {
+        self.is_closed.set(true);
+        self.changed.notify_waiters();
+    }
+
+    /// Everybody gets through again.
+    pub fn open(&self) {
+        self.is_closed.set(false);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether nobody gets through now.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.get()
+    }
+
+    /// Resolves when it is open; at once if it is.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn opened(&self) {
+        self.is(false).await;
+    }
+
+    /// Resolves when it is closed; at once if it is.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn shut(&self) {
+        self.is(true).await;
+    }
+
+    async fn is(&self, closed: bool) {
+        loop {
+            // One thread: nothing comes between the look and the wait.
+            let changed = self.changed.notified();
+            if self.is_closed.get() == closed {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_waits_while_the_gate_is_closed() {
+        let gate = Gate::default();
+        assert!(gate.opened().now_or_never().is_some() && !gate.is_closed());
+        let mut shut = pin!(gate.shut());
+        assert!(shut.as_mut().now_or_never().is_none());
+        gate.close();
+        assert!(shut.now_or_never().is_some() && gate.is_closed());
+        let mut opened = pin!(gate.opened());
+        assert!(opened.as_mut().now_or_never().is_none());
+        gate.open();
+        assert!(opened.now_or_never().is_some());
+        assert!(Gate::closed().opened().now_or_never().is_none());
+    }
+}
