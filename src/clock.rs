@@ -18,20 +18,31 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
+    /// The time that had passed before that.
+    before: Duration,
 }
 
 impl Clock {
     /// A clock that starts now, at zero.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        Self::started_before(Duration::ZERO)
     }
 
-    /// Milliseconds since the clock was started.
+    /// A clock that shows `elapsed` now, even if the machine has run for less: another process'
+    /// clock goes on, and what happened so long ago has a moment here, too. The way that the number
+    /// took from there is missing in it, unless the caller adds to it; more does no harm.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
+    pub fn started_before(elapsed: Duration) -> Self {
+        Self { started: Instant::now(), before: elapsed }
+    }
+
+    /// Milliseconds since the clock was started, or the one that it continues.
     #[must_use]
     pub fn now(self) -> Millis {
-        Millis::default() + self.instant().saturating_duration_since(self.started)
+        let since = self.instant().saturating_duration_since(self.started);
+        Millis::default() + self.before.saturating_add(since)
     }
 
     /// The same at full resolution.
@@ -72,5 +83,28 @@ impl Sub for Millis {
     /// The time from `earlier` to `self`; zero if `earlier` is later.
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another process' clock goes on here, however long it has run there.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_goes_on_elsewhere() {
+        let first = Clock::start();
+        tokio::time::advance(Duration::from_millis(1_500)).await;
+        // Longer than any machine runs.
+        for longer in [Duration::ZERO, Duration::from_secs(1 << 40)] {
+            let showed = first.now() + longer;
+            let second = Clock::started_before(showed - Millis::default());
+            assert_eq!(second.now(), showed);
+            tokio::time::advance(Duration::from_millis(20)).await;
+            assert_eq!(second.now() - showed, Duration::from_millis(20));
+        }
+        let last = Clock::started_before(Duration::MAX);
+        tokio::time::advance(Duration::from_millis(20)).await;
+        assert_eq!(last.now(), Millis(u64::MAX));
     }
 }
