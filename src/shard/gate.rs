@@ -1,7 +1,7 @@
 //! A gate that a thread's loops go through: closed while the process hands itself over.
 //!
 //! A loop looks at it before it begins something, so a closed gate stops the loop where nothing is
-//! under way. Whoever closes it opens it again, or the thread's work is another process's by then.
+//! under way. Its closer opens it again, or the thread's work is another process's by then.
 
 use std::cell::Cell;
 
