@@ -87,7 +87,7 @@ async fn admit(
     let starts = starts.map_err(|Behind| http::NotAdmitted::Behind)?;
     let position = |start: &Start| Some((start.channel.clone(), start.from.clone()?));
     let positions = starts.iter().filter_map(position).collect();
-    core.with(|clients| clients.welcome(key, starts));
+    core.with_open(|clients| clients.welcome(key, starts)).await;
     Ok(http::Admission { ticket, positions })
 }
 
@@ -99,10 +99,11 @@ pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: SubscribeReques
     let Some(Joined { at }) = core.with(|clients| clients.join(key, &wanted)) else { return };
     let channel = wanted.channel.clone();
     let start = join(core, key, wanted, at).await;
-    core.with(|clients| match start {
+    core.with_open(|clients| match start {
         Ok(start) => clients.subscribed(key, start),
         Err(Behind) => clients.not_subscribed(key, &channel),
-    });
+    })
+    .await;
 }
 
 /// Finds out where a client begins on a channel that it has joined in the hub, where its log

@@ -8,7 +8,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{ahead::Ahead, join_limiter::JoinLimiter, mailbox::Mailbox};
+use super::{ahead::Ahead, gate::Gate, join_limiter::JoinLimiter, mailbox::Mailbox};
 use crate::{
     broker::{Broker, Joins},
     clock::Clock,
@@ -38,6 +38,12 @@ pub(super) struct Core {
     pub(super) join_limiter: JoinLimiter,
     /// Finds out where clients begin.
     pub(super) joins: Joins,
+    /// Closed while nothing may begin: nobody is accepted, and nothing is read from clients.
+    pub(super) input: Rc<Gate>,
+    /// Closed while nothing may change: nothing is written to clients either.
+    pub(super) output: Rc<Gate>,
+    /// Something that was under way for a client has come to its end.
+    pub(super) settled: Notify,
     /// Verifies the tokens that clients show.
     pub(super) verifier: Arc<Verifier>,
     /// Does what the table asks for.
@@ -64,10 +70,22 @@ impl Core {
             follow_ups: Notify::new(),
             ahead: Ahead::default(),
             emptied: Notify::new(),
+            input: Rc::default(),
+            output: Rc::default(),
+            settled: Notify::new(),
             join_limiter: JoinLimiter::new(),
             verifier,
             carry_out,
         })
+    }
+
+    /// The same once the output gate is open: for what has waited for others meanwhile.
+    pub(super) async fn with_open<R>(
+        self: &Rc<Self>,
+        act: impl FnOnce(&mut ConnectionTable) -> R,
+    ) -> R {
+        self.output.opened().await;
+        self.with(act)
     }
 
     /// Runs `act` on the clients, then does what they requested.

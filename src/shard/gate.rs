@@ -44,7 +44,9 @@ impl Gate {
     /// # Cancel safety
     /// May be dropped.
     pub async fn opened(&self) {
-        self.is(false).await;
+        if self.is_closed.get() {
+            self.is(false).await;
+        }
     }
 
     /// Resolves when it is closed; at once if it is.

@@ -10,6 +10,7 @@ mod admit;
 mod ahead;
 mod core;
 pub mod gate;
+pub mod handover;
 mod handshake_pacer;
 mod join_limiter;
 pub mod listener;
@@ -28,6 +29,7 @@ use std::{io, rc::Rc, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     runtime::{Builder, LocalOptions},
+    sync::mpsc,
     task::{JoinSet, yield_now},
     time::timeout,
 };
@@ -49,6 +51,7 @@ use crate::{
 };
 use accept::ConnectionIntake;
 use core::Core;
+use handover::{Order, Shift};
 use listener::PublicListener;
 use mailbox::Mailbox;
 use placement::Placement;
@@ -88,6 +91,10 @@ pub struct Setup {
     pub sources: Arc<dyn Fn() -> http::sources::Sources + Send + Sync>,
     /// The settings of TLS, if there are certificates.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Orders of a hand-over.
+    pub orders: mpsc::UnboundedReceiver<Order>,
+    /// It serves when an order says so, and not before.
+    pub is_successor: bool,
     /// The options.
     pub settings: ShardSettings,
 }
@@ -157,6 +164,10 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         setup.verifier.clone(),
         requests::carry_out,
     );
+    if setup.is_successor {
+        core.input.close();
+        core.output.close();
+    }
     let limits = setup.address_limits.clone();
     let context = Rc::new(http::Context {
         settings: settings.http,
@@ -186,6 +197,8 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     }
     loops.spawn_local(accept::give_turns(intake.clone()));
     loops.spawn_local(accept::take_moved(intake, metrics.clone()));
+    let shift = Shift::new(core.clone(), core.mailbox.clone(), control.clone());
+    loops.spawn_local(shift.run(setup.orders));
     loops.spawn_local(tasks::events(core.clone(), poller));
     loops.spawn_local(tasks::fan_out(core.clone(), metrics.clone(), settings.coalesce));
     loops.spawn_local(tasks::beat(core.clone(), metrics, placement, index));
@@ -212,6 +225,7 @@ async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, share: PaceShare)
     // Set where nothing has changed since.
     let mut entered = None;
     loop {
+        core.output.opened().await;
         let phase = *phases.borrow_and_update();
         match phase {
             _ if entered == Some(phase) => {}
@@ -247,6 +261,7 @@ async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, share: PaceShare)
 
 /// Each remaining client gets 1001, and a moment to take it.
 async fn close_remaining(core: &Rc<Core>) {
+    core.output.opened().await;
     let patience = FORCED_EXIT_DEADLINE.mul_f32(0.6);
     let until = core.clock.now() + patience;
     let left = async {

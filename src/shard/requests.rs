@@ -44,13 +44,14 @@ async fn run_commands(core: Rc<Core>, key: Key, first: ClientCommand, guard: Gua
             ClientCommand::Subscribe(wanted) => admit::subscribe(&core, key, wanted).await,
             ClientCommand::Unsubscribe(_) | ClientCommand::Ping => {}
         }
-        next = core.with(|clients| clients.next_command(key));
+        next = core.with_open(|clients| clients.next_command(key)).await;
         if next.is_some() {
             // A broker that answers at once must not keep the thread.
             yield_now().await;
         }
     }
     drop(guard);
+    core.settled.notify_one();
 }
 
 /// Verifies a token that a client shows in place of its earlier one.
@@ -58,7 +59,7 @@ async fn renew(core: &Rc<Core>, key: Key, token: &HiddenToken) {
     let verified = core.verifier.verify(token.expose()).await;
     let now = core.clock.now();
     let verified = verified.map(|rights| VerifiedToken::new(rights, now, core.clock.unix_time()));
-    core.with(|clients| clients.renewed(key, verified, now));
+    core.with_open(|clients| clients.renewed(key, verified, now)).await;
 }
 
 async fn publish(core: &Rc<Core>, key: Key, message: ClientMessage) {
@@ -66,7 +67,7 @@ async fn publish(core: &Rc<Core>, key: Key, message: ClientMessage) {
     let message = Message { publisher, channel: channel.clone(), kind, data, key: id.clone() };
     let result = core.broker.publish(message).await;
     let id = id.as_ref().map(IdempotencyKey::as_str);
-    core.with(|clients| clients.published(key, &channel, id, &result));
+    core.with_open(|clients| clients.published(key, &channel, id, &result)).await;
     count(core, key, result);
 }
 

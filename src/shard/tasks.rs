@@ -38,6 +38,7 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
             waiting.extend(batch.drain(..));
             follow_ups.extend(core.with(ConnectionTable::take_follow_ups));
         }
+        core.input.opened().await;
         let now = clock.now();
         let slice_end = clock.instant() + EVENTS_SLICE;
         core.with(|clients| {
@@ -71,14 +72,19 @@ pub(super) async fn fan_out(
         if !more {
             core.mailbox.filled().await;
         }
+        core.output.opened().await;
         append(&core, &mut mail, &mut arrivals.new);
         while let Some(due) = pace.next_pass(clock.instant()) {
             // Into the logs at once: a client that is closed meanwhile gets it.
             tokio::select! {
                 () = sleep_until(due) => {}
-                () = core.mailbox.filled() => append(&core, &mut mail, &mut arrivals.new),
+                () = core.mailbox.filled() => {
+                    core.output.opened().await;
+                    append(&core, &mut mail, &mut arrivals.new);
+                }
             }
         }
+        core.output.opened().await;
         let slice_end = clock.instant() + PASS_SLICE;
         let pass = core.with(|clients| clients.pass(&mut || clock.instant() < slice_end));
         let now = clock.instant();
@@ -213,8 +219,12 @@ pub(super) async fn beat(
         let now = clock.now();
         metrics.loop_lag_us.set(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
         placement.beats(index, now);
+        if core.output.is_closed() {
+            continue;
+        }
         core.with(|clients| clients.begin_tick(now));
         loop {
+            core.output.opened().await;
             let slice_end = clock.instant() + EVENTS_SLICE;
             if core.with(|clients| clients.work_off(&mut || clock.instant() < slice_end)) {
                 break;
