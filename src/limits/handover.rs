@@ -28,6 +28,9 @@ pub const HANDOVER_REASON_BYTES_MAX: usize = 500;
 /// Connections that wait for the control socket to accept them; further ones fail.
 pub const CONTROL_QUEUE_MAX: i32 = 16;
 
+/// Orders that wait for a shard: those of one hand-over.
+pub const ORDERS_WAITING_MAX: usize = 8;
+
 /// For whoever connects to say what for.
 pub const HANDOVER_GREETING_DEADLINE: Duration = Duration::from_secs(2);
 /// For a message to be taken by the other process' socket, before the pause.
@@ -46,6 +49,12 @@ pub const HANDOVER_READY_DEADLINE: Duration = Duration::from_secs(30);
 pub const HANDOVER_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// For the old process to stop, which lets the requests in progress end: they have a second.
 pub const HANDOVER_STOP_DEADLINE: Duration = Duration::from_millis(1200);
+/// For what is under way for clients, and requests in progress, to come to an end in the pause.
+pub const HANDOVER_QUIET_DEADLINE: Duration = Duration::from_millis(1000);
+/// Rounds of the broker's state before the pause, however much is published meanwhile.
+pub const HANDOVER_ROUNDS_MAX: usize = 5;
+/// A round of at most so many bytes is short enough for the next one to be in the pause.
+pub const HANDOVER_CALM_BYTES: usize = 1024 * 1024;
 /// For a part of the state to be made, to be sent, and to be taken, each.
 pub const HANDOVER_PART_DEADLINE: Duration = Duration::from_millis(800);
 /// For the new process to check what it has.
@@ -70,6 +79,7 @@ const _: () = {
     assert!(LINK_DESCRIPTORS_MAX <= 253);
     assert!(HANDOVER_INLINE_BYTES_MAX + 2048 <= LINK_MESSAGE_BYTES_MAX);
     assert!(HANDOVER_REASON_BYTES_MAX < LINK_MESSAGE_BYTES_MAX);
+    assert!(HANDOVER_QUIET_DEADLINE.as_millis() < HANDOVER_STOP_DEADLINE.as_millis());
     assert!(HANDOVER_STOP_DEADLINE.as_millis() < HANDOVER_PAUSE_MAX.as_millis());
     assert!(HANDOVER_PAUSE_MAX.as_millis() < HANDOVER_STATE_WAIT.as_millis());
     assert!(HANDOVER_PAUSE_MAX.as_millis() < HANDOVER_COMMIT_WAIT.as_millis());

@@ -11,14 +11,21 @@ mod coordinator;
 mod death;
 mod descriptors;
 mod exit;
+#[cfg(target_os = "linux")]
+mod giving;
 mod notice;
+mod orders;
 mod parts;
 mod passed;
+mod predecessor;
 mod presence;
 mod process;
+#[cfg(target_os = "linux")]
+mod process_record;
 mod ready;
 mod reload;
 mod rights;
+mod running;
 mod secret_files;
 mod settings;
 mod shard_watch;
@@ -26,31 +33,26 @@ pub mod signals;
 mod stand_in;
 mod start_error;
 mod supervision;
+#[cfg(target_os = "linux")]
+mod taking;
 mod unix_socket;
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    runtime::{Builder, LocalOptions},
-    sync::mpsc,
-    time::timeout,
-};
-use tracing::{info, warn};
+use tokio::runtime::{Builder, LocalOptions};
+use tracing::warn;
 
 use crate::{
     admission::AddressLimits,
-    broker::{self, HandleOwner, Reach, Sink},
+    broker::{self, Sink},
     clock::Clock,
     config::Config,
     drain::Control,
-    http,
     hub::Budget,
-    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE},
-    metrics::{Placed, ShardMetrics},
+    metrics::ShardMetrics,
     service_manager::Notifier,
     shard::{
-        self, Setup,
-        listener::{Entrance, PublicListener, Transport},
+        listener::Transport,
         mailbox::{Mail, Mailbox},
         placement::Placement,
     },
@@ -58,8 +60,6 @@ use crate::{
     token::Verifier,
 };
 use certificates::Certificates;
-use coordinator::{Coordinator, Inputs};
-use death::Death;
 pub use descriptors::TooFew;
 use exit::End;
 pub use exit::Exit;
@@ -67,12 +67,10 @@ use parts::PerShard;
 pub use parts::{BadListeners, Listeners, MakeBroker, NamedListener, Parts};
 pub use passed::BadSocket;
 use passed::Sorted;
+pub use predecessor::Predecessor;
 use process::Process;
-use reload::Reloads;
-use shard_watch::ShardWatch;
 use signals::Signals;
 pub use start_error::StartError;
-use supervision::{Milestones, Supervised};
 pub use unix_socket::UnixListenError;
 use unix_socket::UnixSocket;
 
@@ -111,7 +109,7 @@ impl Server {
         let given = match parts.listeners {
             Some(listeners) if !listeners.has_public() => return Err(BadListeners::None.into()),
             Some(listeners) => Sorted { listeners, ..Sorted::default() },
-            None => passed::sort(parts.passed, config.listening())?,
+            None => passed::sort(parts.passed, config.listening(), parts.predecessor.as_ref())?,
         };
         given.listeners.adopt().map_err(BadListeners::from)?;
         config = config.listening_on(given.all().map_err(BadListeners::from)?)?;
@@ -131,7 +129,10 @@ impl Server {
         if listeners.addresses.is_empty() && unix.is_empty() {
             return Err(StartError::NoAddress);
         }
-        let clock = Clock::start();
+        let clock = match &parts.predecessor {
+            Some(old) => Clock::started_before(Duration::from_millis(old.clock_ms)),
+            None => Clock::start(),
+        };
         let mailboxes: Vec<_> =
             (0..config.threads).map(|_| Arc::new(Mailbox::new(clock))).collect();
         let sinks: Vec<_> =
@@ -208,148 +209,11 @@ impl Server {
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let exit = runtime.block_on(async move {
             let signals = signals(self.process.clock)?;
-            self.serve(signals).await
+            self.start(running::Start::AtOnce).await?.serve(signals).await
         });
         // A task that does not end must not hold up the exit.
         runtime.shutdown_background();
         exit
-    }
-
-    async fn serve(mut self, signals: Signals) -> Result<Exit, StartError> {
-        let (deaths, deaths_seen) = mpsc::channel(self.config.threads);
-        let (ended, mut ends) = mpsc::channel(self.config.threads);
-        let duplicates = stand_in::duplicates(&self.listeners.by_shard)?;
-        for index in 0..self.config.threads {
-            self.start_shard(index, deaths.clone(), ended.clone())?;
-        }
-        drop(ended);
-        let reloads = self.process.reloads(&self.config);
-        let milestones = Rc::new(Milestones::default());
-        if self.service_manager.has_manager() {
-            let supervised = self.supervised(milestones.clone(), reloads.clone());
-            tokio::task::spawn_local(supervision::run(supervised));
-        }
-        let broker = broker::connect(self.process.broker.clone(), HandleOwner::Control).await;
-        self.start_control_tasks(&broker)?;
-        if !duplicates.is_empty() {
-            let (placement, control) = (self.placement.clone(), self.process.control.clone());
-            let watch = stand_in::watch(duplicates, placement, control, self.process.clock);
-            tokio::task::spawn_local(watch);
-        }
-        ready::say(&self, milestones.clone());
-
-        let (clock, control) = (self.process.clock, self.process.control.clone());
-        let drain = self.config.drain;
-        let shards = ShardWatch::new(&self.process.shards);
-        let inputs = Inputs { signals, deaths: deaths_seen, reloads, shards, milestones };
-        let mut coordinator = Coordinator::new(clock, control, drain, inputs);
-        let end = coordinator.run().await;
-        if end == End::AtOnce {
-            return Ok(Exit::CutOff);
-        }
-        let all_ended = async { while ends.recv().await.is_some() {} };
-        let in_time = tokio::select! {
-            in_time = timeout(FORCED_EXIT_DEADLINE, all_ended) => in_time.is_ok(),
-            () = coordinator.third_signal() => return Ok(Exit::CutOff),
-        };
-        let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
-        let end = if coordinator.has_seen_death() { End::ShardDied } else { end };
-        Ok(end.exit(in_time, self.process.control.barrier.cut_off()))
-    }
-
-    fn supervised(&self, milestones: Rc<Milestones>, reloads: Reloads) -> Supervised {
-        Supervised {
-            notifier: self.service_manager.clone(),
-            milestones,
-            clock: self.process.clock,
-            control: self.process.control.clone(),
-            health: self.process.broker.health(),
-            placement: self.placement.clone(),
-            shards: self.config.threads,
-            reloads,
-        }
-    }
-
-    fn start_shard(
-        &mut self,
-        index: usize,
-        deaths: mpsc::Sender<Death>,
-        ended: mpsc::Sender<()>,
-    ) -> io::Result<()> {
-        let process = self.process.clone();
-        let listeners = self.listeners.addresses.len() + self.unix.len();
-        let setup = Setup {
-            clock: process.clock,
-            index,
-            shards: self.config.threads,
-            listeners: std::mem::take(&mut self.listeners.by_shard[index]),
-            mailbox: self.mailboxes[index].clone(),
-            placement: self.placement.clone(),
-            broker: process.broker.clone(),
-            sinks: process.sinks.clone(),
-            control: process.control.clone(),
-            metrics: process.shards[index].clone(),
-            budget: process.budget.clone(),
-            address_limits: process.address_limits.clone(),
-            audience: process.audience.clone(),
-            tls: self.tls.clone(),
-            verifier: process.verifier.clone(),
-            settings: settings::shard(&self.config, listeners, process.shares, &process.api_tokens),
-            sources: Arc::new(move || process.sources()),
-        };
-        thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-            // Dropped no matter how this thread ends.
-            let _ended = ended;
-            death::watch_this_thread(index, deaths.clone());
-            if let Err(error) = shard::run(setup) {
-                let cause = error.to_string();
-                // Full: the control thread knows of a death already.
-                let _ = deaths.try_send(Death { shard: index, cause });
-            }
-        })?;
-        Ok(())
-    }
-
-    fn start_control_tasks(&mut self, broker: &Rc<dyn broker::Broker>) -> io::Result<()> {
-        if let Some(interval) = self.config.notify.interval {
-            let metrics = self.process.shards[0].clone();
-            let (clock, text) = (self.process.clock, self.config.notify.text.clone());
-            tokio::task::spawn_local(notice::run(clock, broker.clone(), metrics, interval, text));
-        }
-        if self.process.broker.health().reach() != Reach::Embedded {
-            let control = self.process.control.clone();
-            tokio::task::spawn_local(presence::run(broker.clone(), control));
-        }
-        if let Some(admin) = self.listeners.admin.take() {
-            info!("admin listening on {}", admin.local_addr()?);
-            let listener = tokio::net::TcpListener::from_std(admin)?;
-            let context = Rc::new(self.process.admin_context(&self.config, broker.clone()));
-            let counted = self.process.shards[0].clone();
-            let room = self.process.shares.admin;
-            let places = http::Places::new(self.process.clock, room, 1, counted);
-            tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
-        }
-        if let Some(certificates) = &self.process.certificates {
-            certificates.warn_of_ends(self.process.clock.unix_time());
-            tokio::task::spawn_local(certificates.clone().watch(self.process.clock));
-        }
-        for PublicListener { socket, entrance } in self.listeners.accepted_here.drain(..) {
-            let listener = tokio::net::TcpListener::from_std(socket)?;
-            tokio::task::spawn_local(acceptor::hand_out(
-                listener,
-                entrance,
-                self.placement.clone(),
-                Placed::Acceptor,
-                self.process.clock,
-            ));
-        }
-        for (socket, listener) in self.unix.iter().zip(self.listeners.addresses.len()..) {
-            let (placement, clock) = (self.placement.clone(), self.process.clock);
-            let entrance = Entrance { listener, transport: Transport::Plain };
-            let accepting = acceptor::hand_out_unix(socket.watched()?, entrance, placement, clock);
-            tokio::task::spawn_local(accepting);
-        }
-        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use socket2::Socket;
 use thiserror::Error;
 use tracing::warn;
 
+use super::predecessor::Predecessor;
 use crate::{
     broker::{self, Sink},
     clock::Clock,
@@ -36,6 +37,8 @@ pub struct Parts {
     /// Listening sockets for some of the listeners, each found by its address or its name; the
     /// others are bound as the settings say. Not beside `listeners`.
     pub passed: Vec<NamedListener>,
+    /// The old process that `passed` is from, if one is taken over.
+    pub predecessor: Option<Predecessor>,
     /// The service manager that has started the process; by default there is none.
     pub service_manager: Notifier,
 }
@@ -73,6 +76,7 @@ impl fmt::Debug for Parts {
             .field("listeners", &self.listeners)
             .field("broker", &has_broker)
             .field("passed", &self.passed)
+            .field("predecessor", &self.predecessor)
             .field("service_manager", &self.service_manager)
             .finish()
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::{
     parts::{Listeners, NamedListener},
+    predecessor::Predecessor,
     unix_socket::UnixSocket,
 };
 use crate::config::Listening;
@@ -135,8 +136,13 @@ pub(super) struct Sorted {
     pub(super) left: Listening,
 }
 
-/// Finds the listener of each socket among those that are `wanted`.
-pub(super) fn sort(named: Vec<NamedListener>, wanted: Listening) -> Result<Sorted, BadSocket> {
+/// Finds the listener of each socket among those that are `wanted`. All sockets of a `predecessor`
+/// are listeners: clients may wait in them. They take no other one's place.
+pub(super) fn sort(
+    named: Vec<NamedListener>,
+    wanted: Listening,
+    predecessor: Option<&Predecessor>,
+) -> Result<Sorted, BadSocket> {
     let mut sorted = Sorted { left: wanted.clone(), ..Sorted::default() };
     for NamedListener { name, socket } in named {
         let place = match Place::of(&socket) {
@@ -151,6 +157,10 @@ pub(super) fn sort(named: Vec<NamedListener>, wanted: Listening) -> Result<Sorte
             }
             (Some(kind), _) => {
                 forget_place(&mut sorted.left, &place);
+                kind
+            }
+            (None, Some(kind)) if predecessor.is_some() => {
+                forget_picked(&mut sorted.left, kind, &place);
                 kind
             }
             (None, Some(kind)) => {
@@ -236,6 +246,18 @@ fn forget_place(left: &mut Listening, place: &Place) {
     left.tls_listen.retain(|wanted| !place.is(*wanted));
     left.listen_unix.retain(|path| *place != Place::File(path.clone()));
     left.admin_listen = left.admin_listen.filter(|wanted| !place.is(*wanted));
+}
+
+/// A port that the system has picked is not picked once more.
+fn forget_picked(left: &mut Listening, kind: Kind, place: &Place) {
+    let (Place::Port(at) | Place::BothPorts(at)) = place else { return };
+    let is_left = |wanted: SocketAddr| wanted.port() != 0 || wanted.ip() != at.ip();
+    match kind {
+        Kind::Public => left.listen.retain(|wanted| is_left(wanted.addr)),
+        Kind::Tls => left.tls_listen.retain(|wanted| is_left(*wanted)),
+        Kind::Admin => left.admin_listen = left.admin_listen.filter(|wanted| is_left(*wanted)),
+        Kind::Unix => {}
+    }
 }
 
 fn forget_kind(left: &mut Listening, kind: Kind) {

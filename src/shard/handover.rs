@@ -17,7 +17,7 @@ use std::{collections::HashMap, net::TcpStream, rc::Rc, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::{core::Core, in_slices, mailbox::Mailbox, tasks};
+use super::{core::Core, mailbox::Mailbox, slices::in_slices, tasks};
 use crate::{
     conn::{ClientRecord, RestoredTable, TableRecord},
     drain::Control,
@@ -64,7 +64,8 @@ pub type Fault = String;
 pub enum Order {
     /// Nothing new begins.
     Halt(oneshot::Sender<()>),
-    /// Nothing is written any more. What is still under way will not have happened for its client.
+    /// Nothing is written any more. Commands that are still under way will not have
+    /// happened for their clients.
     Stop(oneshot::Sender<()>),
     /// The next part of the state; none: that was all.
     Next(oneshot::Sender<Result<Option<Part>, Fault>>),
@@ -98,13 +99,23 @@ struct Giving {
 }
 
 impl Shift {
-    pub(super) fn new(core: Rc<Core>, mailbox: Arc<Mailbox>, control: Arc<Control>) -> Self {
+    /// A shard of a new process is closed from here on, until an order opens it.
+    pub(super) fn new(
+        core: Rc<Core>,
+        mailbox: Arc<Mailbox>,
+        control: Arc<Control>,
+        is_successor: bool,
+    ) -> Self {
+        if is_successor {
+            core.input.close();
+            core.output.close();
+        }
         let tables = HashMap::new();
         Self { core, mailbox, control, halting: None, giving: None, tables }
     }
 
     /// Carries out `orders`, as long as the shard lives.
-    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) -> &'static str {
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Order>) -> &'static str {
         loop {
             tokio::select! {
                 order = orders.recv() => match order {

@@ -19,6 +19,7 @@ pub mod placement;
 mod proxy_header;
 mod requests;
 mod run_queue;
+mod slices;
 mod stream;
 mod tasks;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use thiserror::Error;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::mpsc,
-    task::{JoinSet, yield_now},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -42,9 +43,7 @@ use crate::{
     drain::{Control, PaceShare, Phase},
     http,
     hub::{self, Audience, Budget, Hub},
-    limits::{
-        BROKER_EXIT_WAIT, EVENTS_SLICE, FORCED_EXIT_DEADLINE, HOLDERS_INTERVAL, RESTART_RETRY_MAX,
-    },
+    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, HOLDERS_INTERVAL, RESTART_RETRY_MAX},
     metrics::ShardMetrics,
     tls::ServerConfig,
     token::{Verifier, WaitingRoom},
@@ -55,6 +54,7 @@ use handover::{Order, Shift};
 use listener::PublicListener;
 use mailbox::Mailbox;
 use placement::Placement;
+use slices::in_slices;
 use stream::TlsAcceptor;
 
 /// All that a shard needs; made on another thread.
@@ -92,7 +92,7 @@ pub struct Setup {
     /// The settings of TLS, if there are certificates.
     pub tls: Option<Arc<ServerConfig>>,
     /// Orders of a hand-over.
-    pub orders: mpsc::UnboundedReceiver<Order>,
+    pub orders: mpsc::Receiver<Order>,
     /// It serves when an order says so, and not before.
     pub is_successor: bool,
     /// The options.
@@ -164,10 +164,6 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         setup.verifier.clone(),
         requests::carry_out,
     );
-    if setup.is_successor {
-        core.input.close();
-        core.output.close();
-    }
     let limits = setup.address_limits.clone();
     let context = Rc::new(http::Context {
         settings: settings.http,
@@ -197,23 +193,34 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     }
     loops.spawn_local(accept::give_turns(intake.clone()));
     loops.spawn_local(accept::take_moved(intake, metrics.clone()));
-    let shift = Shift::new(core.clone(), core.mailbox.clone(), control.clone());
+    let shift =
+        Shift::new(core.clone(), core.mailbox.clone(), control.clone(), setup.is_successor);
     loops.spawn_local(shift.run(setup.orders));
     loops.spawn_local(tasks::events(core.clone(), poller));
     loops.spawn_local(tasks::fan_out(core.clone(), metrics.clone(), settings.coalesce));
     loops.spawn_local(tasks::beat(core.clone(), metrics, placement, index));
 
-    let share = PaceShare { index, of: shards };
-    let ended = tokio::select! {
-        () = follow_drain(&core, &control, share) => Ok(()),
-        Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
-    };
-    if ended.is_ok() {
-        close_remaining(&core).await;
-    }
+    let ended = until_end(&core, &control, PaceShare { index, of: shards }, loops).await;
     // Leaving is the same whether Redis answers or not.
     let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
     ended
+}
+
+/// Ends with the drain, when all clients are closed, or with a loop that must not end.
+async fn until_end(
+    core: &Rc<Core>,
+    control: &Arc<Control>,
+    share: PaceShare,
+    mut loops: JoinSet<&'static str>,
+) -> Result<(), ShardError> {
+    tokio::select! {
+        () = follow_drain(core, control, share) => {}
+        Some(ended) = loops.join_next() => {
+            return Err(ShardError::Loop(ended.unwrap_or("panicked")));
+        }
+    }
+    close_remaining(core).await;
+    Ok(())
 }
 
 /// Treats the clients as each phase requires; resolves when the process stops.
@@ -274,19 +281,5 @@ async fn close_remaining(core: &Rc<Core>) {
     if timeout(patience, left).await.is_err() {
         let mut left = core.with(|clients| clients.keys());
         in_slices(core, |clients, go| clients.drop_some(&mut left, go)).await;
-    }
-}
-
-/// Calls `act` until it is done, and lets other tasks have their turn between two calls.
-async fn in_slices(
-    core: &Rc<Core>,
-    mut act: impl FnMut(&mut ConnectionTable, &mut dyn FnMut() -> bool) -> bool,
-) {
-    loop {
-        let slice_end = core.clock.instant() + EVENTS_SLICE;
-        if core.with(|clients| act(clients, &mut || core.clock.instant() < slice_end)) {
-            return;
-        }
-        yield_now().await;
     }
 }

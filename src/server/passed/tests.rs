@@ -35,7 +35,7 @@ fn listen(addresses: &[SocketAddr], is_default: bool) -> Vec<ListenAddr> {
 
 /// The one error of a socket with that name.
 fn refused(name: &str, socket: Socket, wanted: Listening) -> String {
-    sort(vec![named(name, socket)], wanted).expect_err("it is refused").to_string()
+    sort(vec![named(name, socket)], wanted, None).expect_err("it is refused").to_string()
 }
 
 /// Sockets take the places of the listeners with their addresses; the others are left to bind.
@@ -53,7 +53,7 @@ fn sockets_are_found_by_their_addresses() {
     };
     let unix = listening(&SockAddr::unix(&path).unwrap(), Type::STREAM);
     let sockets = [admin, tls, unix, plain].map(|socket| named("wsbcast.socket", socket));
-    let sorted = sort(sockets.into(), wanted.clone()).unwrap();
+    let sorted = sort(sockets.into(), wanted.clone(), None).unwrap();
     assert_eq!(sorted.count(), 4);
     assert_eq!(sorted.unix[0].path(), path);
     let left = Listening {
@@ -85,7 +85,7 @@ fn sockets_are_found_by_their_names() {
         admin_listen: Some(other),
     };
     for name in ["public", "tls", "admin"] {
-        let sorted = sort(vec![named(name, of_tcp("127.0.0.1:0"))], wanted.clone()).unwrap();
+        let sorted = sort(vec![named(name, of_tcp("127.0.0.1:0"))], wanted.clone(), None).unwrap();
         let Listening { listen, tls_listen, listen_unix, admin_listen } = sorted.left;
         let counts = [listen.len(), tls_listen.len(), usize::from(admin_listen.is_some())];
         let expected = ["public", "tls", "admin"].map(|kind| usize::from(kind != name));
@@ -93,10 +93,11 @@ fn sockets_are_found_by_their_names() {
     }
     let by_default = Listening { listen: listen(&[other], true), ..Listening::default() };
     for (name, left) in [("tls", 0), ("admin", 1)] {
-        let sorted = sort(vec![named(name, of_tcp("127.0.0.1:0"))], by_default.clone()).unwrap();
+        let sorted =
+            sort(vec![named(name, of_tcp("127.0.0.1:0"))], by_default.clone(), None).unwrap();
         assert_eq!(sorted.left.listen.len(), left, "{name}");
     }
-    assert_eq!(sort(Vec::new(), by_default.clone()).unwrap().left, by_default);
+    assert_eq!(sort(Vec::new(), by_default.clone(), None).unwrap().left, by_default);
 }
 
 /// A socket of all IPv6 addresses that takes IPv4 too, as systemd makes it from a port alone, is
@@ -114,9 +115,11 @@ fn a_socket_of_both_families_is_both_listeners() {
         listen: listen(addresses, false),
         ..Listening::default()
     };
-    let sorted = sort(vec![named("x", socket.try_clone().unwrap())], wanted(&[four, six])).unwrap();
+    let sorted =
+        sort(vec![named("x", socket.try_clone().unwrap())], wanted(&[four, six]), None).unwrap();
     assert!(sorted.left.listen.is_empty(), "{:?}", sorted.left);
-    let sorted = sort(vec![named("x", socket.try_clone().unwrap())], wanted(&[four])).unwrap();
+    let sorted =
+        sort(vec![named("x", socket.try_clone().unwrap())], wanted(&[four]), None).unwrap();
     assert!(sorted.left.listen.is_empty());
     // An address of one interface is another one.
     assert!(refused("x", socket, wanted(&[local])).contains("which no option names"));
@@ -157,6 +160,6 @@ fn strange_sockets_are_refused_with_the_reason() {
     }
 
     let two = [of_tcp("127.0.0.1:0"), of_tcp("127.0.0.1:0")].map(|socket| named("admin", socket));
-    let told = sort(two.into(), none).unwrap_err().to_string();
+    let told = sort(two.into(), none, None).unwrap_err().to_string();
     assert!(told.contains("more than one socket"), "{told}");
 }

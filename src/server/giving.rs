@@ -1,0 +1,190 @@
+//! The old process' side of an upgrade in place: the whole server, in parcels.
+//!
+//! It runs on the control thread. In the pause the shards halt first, until nothing is under way,
+//! and passes go on meanwhile; then all of them stop. From there on nothing changes until the new
+//! process has all, or everything goes on.
+
+use std::{collections::VecDeque, os::fd::OwnedFd, rc::Rc, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    orders::Orders,
+    predecessor::{ListenerRecord, PredecessorRecord},
+    process::Process,
+    process_record::ProcessRecord,
+};
+use crate::{
+    broker::{BrokerGiving, Reach},
+    clock::Millis,
+    handover::{Content, Failure, Giver, Parcel, PartKind},
+    limits::{
+        HANDOVER_BATCH_MAX, HANDOVER_CALM_BYTES, HANDOVER_QUIET_DEADLINE, HANDOVER_ROUNDS_MAX,
+    },
+    record,
+    shard::{
+        gate::Gate,
+        handover::{Order, Part, PartOf},
+    },
+};
+
+/// A listening socket of this process, for a new one.
+pub(super) type HandedListener = (ListenerRecord, Arc<OwnedFd>);
+
+/// The parts of the server that a hand-over needs.
+#[derive(Clone)]
+pub(super) struct Handed {
+    pub(super) process: Arc<Process>,
+    pub(super) listeners: Rc<[HandedListener]>,
+    pub(super) orders: Orders,
+    /// The control thread's own.
+    pub(super) gate: Rc<Gate>,
+}
+
+/// A server that hands itself over.
+pub(super) struct ServerGiving {
+    server: Handed,
+    broker: Option<BrokerGiving>,
+    /// The rounds of the broker's chunks so far, and the bytes of the present one.
+    rounds: usize,
+    round_bytes: usize,
+    parcels: VecDeque<Parcel<Arc<OwnedFd>>>,
+    /// The shard that is being given.
+    shard: usize,
+    clients: u64,
+    letting_go: Vec<oneshot::Receiver<()>>,
+}
+
+impl ServerGiving {
+    pub(super) fn new(server: Handed) -> Self {
+        Self {
+            server,
+            broker: None,
+            rounds: 0,
+            round_bytes: 0,
+            parcels: VecDeque::new(),
+            shard: 0,
+            clients: 0,
+            letting_go: Vec::new(),
+        }
+    }
+
+    /// The clients that were given.
+    pub(super) fn clients(&self) -> u64 {
+        self.clients
+    }
+
+    /// After COMMIT: resolves when no shard holds anything of the new process' any more.
+    pub(super) async fn let_go(&mut self) {
+        // An error means that the shard's thread has ended, and with it what it held.
+        join_all(self.letting_go.drain(..)).await;
+    }
+
+    async fn ask_all(&self, order: fn(oneshot::Sender<()>) -> Order) -> Result<(), String> {
+        let all = (0..self.server.orders.len()).map(|shard| self.server.orders.ask(shard, order));
+        join_all(all).await.into_iter().collect()
+    }
+
+    fn chunk(bytes: Vec<u8>) -> Parcel<Arc<OwnedFd>> {
+        Parcel::new(PartKind::Broker, Content::Bytes(bytes))
+    }
+}
+
+impl Giver for ServerGiving {
+    type Descriptor = Arc<OwnedFd>;
+
+    async fn manifest(&mut self) -> Result<Parcel<Self::Descriptor>, String> {
+        let Handed { process, listeners, orders, .. } = &self.server;
+        if listeners.len() > HANDOVER_BATCH_MAX {
+            let (count, max) = (listeners.len(), HANDOVER_BATCH_MAX);
+            return Err(format!(
+                "it has {count} listening sockets, at most {max} can be passed on"
+            ));
+        }
+        self.broker = process.broker.give();
+        if self.broker.is_none() {
+            return Err("its broker was handed in, and cannot be handed on".to_owned());
+        }
+        let record = PredecessorRecord {
+            clock_ms: (process.clock.now() - Millis::default()).as_millis() as u64,
+            listeners: listeners.iter().map(|(record, _)| record.clone()).collect(),
+            shards: u32::try_from(orders.len()).unwrap_or(u32::MAX),
+            has_redis: process.broker.health().reach() != Reach::Embedded,
+        };
+        let content = Content::Bytes(record::to_bytes(&record));
+        let descriptors = listeners.iter().map(|(_, socket)| socket.clone()).collect();
+        Ok(Parcel { descriptors, ..Parcel::new(PartKind::Process, content) })
+    }
+
+    /// Rounds, until one of them is so short that the pause can have the next one.
+    async fn ahead(&mut self) -> Result<Option<Parcel<Self::Descriptor>>, String> {
+        let Some(broker) = &mut self.broker else { return Ok(None) };
+        loop {
+            if let Some(chunk) = broker.next_chunk() {
+                self.round_bytes += chunk.len();
+                return Ok(Some(Self::chunk(chunk)));
+            }
+            self.rounds += 1;
+            let is_calm = self.round_bytes <= HANDOVER_CALM_BYTES;
+            if is_calm || self.rounds == HANDOVER_ROUNDS_MAX {
+                return Ok(None);
+            }
+            self.round_bytes = 0;
+        }
+    }
+
+    async fn pause(&mut self) -> Result<(), String> {
+        self.server.orders.are_done()?;
+        self.server.gate.close();
+        // A command that is still under way then is as if this process ended with it.
+        let _ = timeout(HANDOVER_QUIET_DEADLINE, self.ask_all(Order::Halt)).await;
+        self.ask_all(Order::Stop).await?;
+        let chunks = self.broker.take().into_iter().flat_map(BrokerGiving::finish);
+        self.parcels.extend(chunks.map(Self::chunk));
+        let record = ProcessRecord { bans: self.server.process.verifier.bans().record() };
+        let content = Content::Bytes(record::to_bytes(&record));
+        self.parcels.push_back(Parcel::new(PartKind::Process, content));
+        Ok(())
+    }
+
+    async fn state(&mut self) -> Result<Option<Parcel<Self::Descriptor>>, String> {
+        if let Some(parcel) = self.parcels.pop_front() {
+            return Ok(Some(parcel));
+        }
+        while self.shard < self.server.orders.len() {
+            let Some(part) = self.server.orders.ask(self.shard, Order::Next).await?? else {
+                self.shard += 1;
+                continue;
+            };
+            let Part { of, bytes, streams } = part;
+            let kind = match of {
+                PartOf::Table => PartKind::Shard,
+                PartOf::Clients => {
+                    self.clients += streams.len() as u64;
+                    PartKind::Clients
+                }
+            };
+            let descriptors = streams.into_iter().map(|stream| Arc::new(stream.into())).collect();
+            let shard = u32::try_from(self.shard).ok();
+            return Ok(Some(Parcel { kind, shard, content: Content::Bytes(bytes), descriptors }));
+        }
+        Ok(None)
+    }
+
+    fn resume(&mut self, _failure: &Failure) {
+        self.server.orders.give_all(|| Order::Resume);
+        self.server.gate.open();
+        *self = Self::new(self.server.clone());
+    }
+
+    fn commit(&mut self) {
+        let (server, mut letting_go) = (&self.server, Vec::new());
+        server.orders.give_all(|| {
+            let (done, is_done) = oneshot::channel();
+            letting_go.push(is_done);
+            Order::LetGo(done)
+        });
+        self.letting_go = letting_go;
+    }
+}

@@ -1,0 +1,65 @@
+//! The old process, as a new one hears of it first: plain data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::socket_file::SocketFileRecord;
+
+/// All that a new process needs to build itself. The descriptors of the listeners come with it, in
+/// their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PredecessorRecord {
+    /// The old process' clock.
+    pub(super) clock_ms: u64,
+    /// Its listening sockets.
+    pub(super) listeners: Vec<ListenerRecord>,
+    /// Its shards.
+    pub(super) shards: u32,
+    /// Whether there is a Redis.
+    pub(super) has_redis: bool,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ListenerRecord {
+    pub(super) kind: ListenerKind,
+    /// Of a Unix socket, if it is the process' to remove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<SocketFileRecord>,
+}
+
+/// The use of a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ListenerKind {
+    /// Clients.
+    Public,
+    /// Clients that speak TLS.
+    Tls,
+    /// The admin routes.
+    Admin,
+    /// Clients, by a Unix socket.
+    Unix,
+    /// The next upgrade.
+    Control,
+}
+
+impl ListenerKind {
+    /// As [`super::NamedListener::name`].
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Tls => "tls",
+            Self::Admin => "admin",
+            Self::Unix => "unix",
+            Self::Control => "control",
+        }
+    }
+}
+
+/// The old process that a new one takes over from.
+#[derive(Debug)]
+pub struct Predecessor {
+    /// Its clock.
+    pub(super) clock_ms: u64,
+    /// The files of its Unix sockets.
+    pub(super) files: Vec<SocketFileRecord>,
+}

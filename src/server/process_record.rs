@@ -1,0 +1,13 @@
+//! The state of a process that belongs to no shard and no channel, for a new one: plain data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bans::BansRecord;
+
+/// All of it, as of the pause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProcessRecord {
+    /// Bearers that are kept out.
+    #[serde(default)]
+    pub(super) bans: BansRecord,
+}

@@ -1,0 +1,230 @@
+//! A server whose threads run: it serves, or, as long as its gates are closed, waits to be told to.
+
+use std::{io, rc::Rc, sync::Arc, thread};
+
+use tokio::{sync::mpsc, time::timeout};
+use tracing::info;
+
+use super::{
+    End, Exit, Server, StartError, acceptor,
+    coordinator::{Coordinator, Inputs},
+    death::{self, Death},
+    notice,
+    orders::Orders,
+    presence,
+    process::Process,
+    ready,
+    reload::Reloads,
+    settings,
+    shard_watch::ShardWatch,
+    signals::Signals,
+    stand_in,
+    supervision::{self, Milestones, Supervised},
+};
+use crate::{
+    broker::{self, Broker, HandleOwner, Reach},
+    http,
+    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, ORDERS_WAITING_MAX},
+    metrics::Placed,
+    shard::{
+        self, Setup,
+        gate::Gate,
+        handover::Order,
+        listener::{Entrance, PublicListener, Transport},
+    },
+};
+
+/// A server whose threads run.
+pub(super) struct Running {
+    server: Server,
+    broker: Rc<dyn Broker>,
+    milestones: Rc<Milestones>,
+    reloads: Reloads,
+    deaths: mpsc::Receiver<Death>,
+    ends: mpsc::Receiver<()>,
+    /// To the shards.
+    orders: Orders,
+    /// The control thread's.
+    gate: Rc<Gate>,
+}
+
+/// When a server serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// As soon as its threads run.
+    AtOnce,
+    /// Once another process has given up all that it takes over.
+    Later,
+}
+
+impl Server {
+    /// Starts all threads and tasks.
+    pub(super) async fn start(mut self, start: Start) -> Result<Running, StartError> {
+        let (deaths, deaths_seen) = mpsc::channel(self.config.threads);
+        let (ended, ends) = mpsc::channel(self.config.threads);
+        let gate = Rc::new(Gate::default());
+        if start == Start::Later {
+            gate.close();
+        }
+        let duplicates = stand_in::duplicates(&self.listeners.by_shard)?;
+        let mut orders = Vec::new();
+        for index in 0..self.config.threads {
+            orders.push(self.start_shard(index, start, deaths.clone(), ended.clone())?);
+        }
+        let reloads = self.process.reloads(&self.config);
+        let milestones = Rc::new(Milestones::default());
+        if self.service_manager.has_manager() {
+            let supervised = self.supervised(milestones.clone(), reloads.clone());
+            tokio::task::spawn_local(supervision::run(supervised));
+        }
+        let broker = broker::connect(self.process.broker.clone(), HandleOwner::Control).await;
+        self.start_control_tasks(&broker)?;
+        if !duplicates.is_empty() {
+            let (placement, control) = (self.placement.clone(), self.process.control.clone());
+            let watch = stand_in::watch(duplicates, placement, control, self.process.clock);
+            tokio::task::spawn_local(watch);
+        }
+        let (server, orders, deaths) = (self, Orders::new(orders), deaths_seen);
+        Ok(Running { server, orders, broker, milestones, reloads, deaths, ends, gate })
+    }
+
+    fn supervised(&self, milestones: Rc<Milestones>, reloads: Reloads) -> Supervised {
+        Supervised {
+            notifier: self.service_manager.clone(),
+            milestones,
+            clock: self.process.clock,
+            control: self.process.control.clone(),
+            health: self.process.broker.health(),
+            placement: self.placement.clone(),
+            shards: self.config.threads,
+            reloads,
+        }
+    }
+
+    fn start_shard(
+        &mut self,
+        index: usize,
+        start: Start,
+        deaths: mpsc::Sender<Death>,
+        ended: mpsc::Sender<()>,
+    ) -> io::Result<mpsc::Sender<Order>> {
+        let (orders, ordered) = mpsc::channel(ORDERS_WAITING_MAX);
+        let process = self.process.clone();
+        let listeners = self.listeners.addresses.len() + self.unix.len();
+        let setup = Setup {
+            clock: process.clock,
+            index,
+            shards: self.config.threads,
+            listeners: std::mem::take(&mut self.listeners.by_shard[index]),
+            mailbox: self.mailboxes[index].clone(),
+            placement: self.placement.clone(),
+            broker: process.broker.clone(),
+            sinks: process.sinks.clone(),
+            control: process.control.clone(),
+            metrics: process.shards[index].clone(),
+            budget: process.budget.clone(),
+            address_limits: process.address_limits.clone(),
+            audience: process.audience.clone(),
+            tls: self.tls.clone(),
+            verifier: process.verifier.clone(),
+            orders: ordered,
+            is_successor: start == Start::Later,
+            settings: settings::shard(&self.config, listeners, process.shares, &process.api_tokens),
+            sources: Arc::new(move || process.sources()),
+        };
+        thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+            // Dropped no matter how this thread ends.
+            let _ended = ended;
+            death::watch_this_thread(index, deaths.clone());
+            if let Err(error) = shard::run(setup) {
+                let cause = error.to_string();
+                // Full: the control thread knows of a death already.
+                let _ = deaths.try_send(Death { shard: index, cause });
+            }
+        })?;
+        Ok(orders)
+    }
+
+    fn start_control_tasks(&mut self, broker: &Rc<dyn Broker>) -> io::Result<()> {
+        if let Some(interval) = self.config.notify.interval {
+            let metrics = self.process.shards[0].clone();
+            let (clock, text) = (self.process.clock, self.config.notify.text.clone());
+            tokio::task::spawn_local(notice::run(clock, broker.clone(), metrics, interval, text));
+        }
+        if self.process.broker.health().reach() != Reach::Embedded {
+            let control = self.process.control.clone();
+            tokio::task::spawn_local(presence::run(broker.clone(), control));
+        }
+        if let Some(admin) = self.listeners.admin.take() {
+            info!("admin listening on {}", admin.local_addr()?);
+            let listener = tokio::net::TcpListener::from_std(admin)?;
+            let context = Rc::new(self.process.admin_context(&self.config, broker.clone()));
+            let counted = self.process.shards[0].clone();
+            let room = self.process.shares.admin;
+            let places = http::Places::new(self.process.clock, room, 1, counted);
+            tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
+        }
+        if let Some(certificates) = &self.process.certificates {
+            certificates.warn_of_ends(self.process.clock.unix_time());
+            tokio::task::spawn_local(certificates.clone().watch(self.process.clock));
+        }
+        for PublicListener { socket, entrance } in self.listeners.accepted_here.drain(..) {
+            let listener = tokio::net::TcpListener::from_std(socket)?;
+            tokio::task::spawn_local(acceptor::hand_out(
+                listener,
+                entrance,
+                self.placement.clone(),
+                Placed::Acceptor,
+                self.process.clock,
+            ));
+        }
+        for (socket, listener) in self.unix.iter().zip(self.listeners.addresses.len()..) {
+            let (placement, clock) = (self.placement.clone(), self.process.clock);
+            let entrance = Entrance { listener, transport: Transport::Plain };
+            let accepting = acceptor::hand_out_unix(socket.watched()?, entrance, placement, clock);
+            tokio::task::spawn_local(accepting);
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Serves from here on.
+    pub(super) fn begin(&self) {
+        self.orders.give_all(|| Order::Begin);
+        self.gate.open();
+    }
+
+    /// To the shards.
+    pub(super) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// The process' state.
+    pub(super) fn process(&self) -> &Arc<Process> {
+        &self.server.process
+    }
+
+    /// Serves until drained.
+    pub(super) async fn serve(self, signals: Signals) -> Result<Exit, StartError> {
+        ready::say(&self.server, self.milestones.clone());
+        let Self { server, broker, milestones, reloads, deaths, mut ends, .. } = self;
+        let Process { clock, control, shards, .. } = &*server.process;
+        let shards = ShardWatch::new(shards);
+        let inputs = Inputs { signals, deaths, reloads, shards, milestones };
+        let drain = server.config.drain;
+        let mut coordinator = Coordinator::new(*clock, control.clone(), drain, inputs);
+        let end = coordinator.run().await;
+        if end == End::AtOnce {
+            return Ok(Exit::CutOff);
+        }
+        let all_ended = async { while ends.recv().await.is_some() {} };
+        let in_time = tokio::select! {
+            in_time = timeout(FORCED_EXIT_DEADLINE, all_ended) => in_time.is_ok(),
+            () = coordinator.third_signal() => return Ok(Exit::CutOff),
+        };
+        let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
+        let end = if coordinator.has_seen_death() { End::ShardDied } else { end };
+        Ok(end.exit(in_time, control.barrier.cut_off()))
+    }
+}

@@ -1,0 +1,231 @@
+//! The new process' side of an upgrade in place: a whole server that waits, then takes all over.
+//!
+//! It is built like any other, but behind closed gates, with the old process' listeners. Clients
+//! are dealt over its shards, of which there may be more or fewer than the old process had: those
+//! of a shard go to the one of the same number if both have as many, otherwise each batch to the
+//! shard that has fewest. Until COMMIT no socket is touched.
+
+use std::{io, os::fd::OwnedFd};
+
+use super::{
+    Server, StartError,
+    parts::{NamedListener, Parts},
+    predecessor::{ListenerKind, ListenerRecord, Predecessor, PredecessorRecord},
+    process_record::ProcessRecord,
+    running::{Running, Start},
+    signals::Signals,
+};
+use crate::{
+    bans::BansFull,
+    broker::BrokerTaking,
+    clock::Clock,
+    config::Config,
+    handover::{ControlSocket, Identity, Link, Parcel, PartKind, Taker},
+    record,
+    shard::handover::{Order, Part, PartOf, Taken},
+    socket_file::SocketFileRecord,
+};
+
+/// A server that takes over.
+pub(super) struct ServerTaking<F> {
+    /// For [`Taker::build`], which is called once.
+    settings: Option<(Config, Parts)>,
+    /// Installs the handlers of signals.
+    install_signals: Option<F>,
+    built: Option<Built>,
+}
+
+/// A server that was built, and waits.
+struct Built {
+    running: Running,
+    signals: Option<Signals>,
+    broker: Option<BrokerTaking>,
+    process: ProcessRecord,
+    control: Option<ControlSocket>,
+    old_shards: u32,
+    /// The number of clients that every shard has got so far.
+    dealt: Vec<u64>,
+    /// The shared data of the old process' shard whose clients come now, and the shards that have
+    /// it.
+    table: Option<(u32, Vec<u8>, Vec<bool>)>,
+}
+
+/// A server that has taken over, and serves from here on.
+pub(super) struct TakenOver {
+    pub(super) running: Running,
+    pub(super) signals: Signals,
+    pub(super) control: Option<ControlSocket>,
+    pub(super) clients: u64,
+    /// To the old process.
+    pub(super) link: Link,
+}
+
+impl<F: FnOnce(Clock) -> io::Result<Signals>> ServerTaking<F> {
+    pub(super) fn new(config: Config, parts: Parts, install_signals: F) -> Self {
+        Self {
+            settings: Some((config, parts)),
+            install_signals: Some(install_signals),
+            built: None,
+        }
+    }
+}
+
+impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
+    type Started = TakenOver;
+
+    async fn build(&mut self, _old: &Identity, manifest: Parcel<OwnedFd>) -> Result<(), String> {
+        let Parcel { content, descriptors, .. } = manifest;
+        let bytes = content.into_bytes().map_err(|error| error.to_string())?;
+        let old: PredecessorRecord =
+            record::from_bytes(&bytes).map_err(|error| error.to_string())?;
+        let (config, mut parts) = self.settings.take().ok_or("it is built already")?;
+        if old.has_redis != config.redis.url.is_some() {
+            let with = |has_redis| if has_redis { "with" } else { "without" };
+            let (old, new) = (with(old.has_redis), with(!old.has_redis));
+            return Err(format!("the old process runs {old} Redis, the new one {new}"));
+        }
+        let old_shards = old.shards;
+        let PassedOn { predecessor, listeners, control } = old.passed_on(descriptors)?;
+        parts.predecessor = Some(predecessor);
+        // Those of the service manager are among the old process' as well.
+        parts.passed = listeners;
+        let control = match control {
+            Some((socket, file)) => {
+                Some(ControlSocket::passed(socket, file).map_err(|error| error.to_string())?)
+            }
+            None => None,
+        };
+        let running = async {
+            Server::of(config, parts).map_err(told)?.start(Start::Later).await.map_err(told)
+        };
+        let running = running.await?;
+        let broker = running.process().broker.take_over();
+        let dealt = vec![0; running.orders().len()];
+        let process = ProcessRecord::default();
+        let signals = None;
+        let table = None;
+        self.built =
+            Some(Built { running, signals, broker, process, control, old_shards, dealt, table });
+        Ok(())
+    }
+
+    async fn take_ahead(&mut self, piece: Parcel<OwnedFd>) -> Result<(), String> {
+        self.built()?.take(piece).await
+    }
+
+    async fn ready(&mut self) -> Result<(), String> {
+        self.built().map(drop)
+    }
+
+    async fn restore(&mut self, part: Parcel<OwnedFd>) -> Result<(), String> {
+        self.built()?.take(part).await
+    }
+
+    async fn prepare(&mut self) -> Result<(), String> {
+        let built = self.built.as_mut().ok_or(NOT_BUILT)?;
+        let broker = built.broker.take().ok_or("its broker was handed in")?;
+        broker.finish().map_err(|error| error.to_string())?;
+        let bans = std::mem::take(&mut built.process.bans);
+        let restored = built.running.process().verifier.bans().restore(bans);
+        restored.map_err(|BansFull| "it has no room for all bans")?;
+        let install = self.install_signals.take().ok_or("it is prepared already")?;
+        built.signals =
+            Some(install(built.running.process().clock).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    fn start(self, link: Link) -> TakenOver {
+        let Built { running, signals, control, dealt, .. } = self.built.expect("it was prepared");
+        running.begin();
+        let signals = signals.expect("it was prepared");
+        TakenOver { running, signals, control, clients: dealt.iter().sum(), link }
+    }
+}
+
+const NOT_BUILT: &str = "it is not built yet";
+
+fn told(error: StartError) -> String {
+    error.to_string()
+}
+
+impl<F> ServerTaking<F> {
+    fn built(&mut self) -> Result<&mut Built, String> {
+        self.built.as_mut().ok_or_else(|| NOT_BUILT.to_owned())
+    }
+}
+
+impl Built {
+    async fn take(&mut self, parcel: Parcel<OwnedFd>) -> Result<(), String> {
+        let Parcel { kind, shard, content, descriptors } = parcel;
+        let bytes = content.into_bytes().map_err(|error| error.to_string())?;
+        match kind {
+            PartKind::Broker => {
+                let broker = self.broker.as_mut().ok_or("its broker was handed in")?;
+                broker.put(&bytes).map_err(|error| error.to_string())
+            }
+            PartKind::Process => {
+                self.process = record::from_bytes(&bytes).map_err(|error| error.to_string())?;
+                Ok(())
+            }
+            PartKind::Shard => {
+                let from = shard.ok_or("a shard without its number")?;
+                self.table = Some((from, bytes, vec![false; self.dealt.len()]));
+                Ok(())
+            }
+            PartKind::Clients => self.deal(bytes, descriptors).await,
+            PartKind::Http => Err("HTTP connections are not taken yet".to_owned()),
+        }
+    }
+
+    async fn deal(&mut self, bytes: Vec<u8>, sockets: Vec<OwnedFd>) -> Result<(), String> {
+        let (from, table, has_table) = self.table.as_mut().ok_or("clients without a shard")?;
+        let to = if self.old_shards as usize == self.dealt.len() {
+            *from as usize
+        } else {
+            let least = self.dealt.iter().enumerate().min_by_key(|(_, count)| **count);
+            least.map_or(0, |(shard, _)| shard)
+        };
+        let taken = |of, bytes, streams| Taken { from: *from, part: Part { of, bytes, streams } };
+        if !std::mem::replace(has_table.get_mut(to).ok_or("an unknown shard")?, true) {
+            let table = taken(PartOf::Table, table.clone(), Vec::new());
+            self.running.orders().ask(to, |answer| Order::Take(table, answer)).await??;
+        }
+        self.dealt[to] += sockets.len() as u64;
+        let streams = sockets.into_iter().map(Into::into).collect();
+        let clients = taken(PartOf::Clients, bytes, streams);
+        self.running.orders().ask(to, |answer| Order::Take(clients, answer)).await?
+    }
+}
+
+/// The old process' listeners, sorted.
+struct PassedOn {
+    predecessor: Predecessor,
+    listeners: Vec<NamedListener>,
+    control: Option<(OwnedFd, SocketFileRecord)>,
+}
+
+impl PredecessorRecord {
+    /// Brings the listeners and their descriptors together.
+    ///
+    /// # Errors
+    /// When their numbers differ: a sentence's end, in lower case.
+    fn passed_on(self, descriptors: Vec<OwnedFd>) -> Result<PassedOn, String> {
+        if self.listeners.len() != descriptors.len() {
+            let (said, came) = (self.listeners.len(), descriptors.len());
+            return Err(format!("{said} listeners with {came} sockets"));
+        }
+        let predecessor = Predecessor { clock_ms: self.clock_ms, files: Vec::new() };
+        let mut passed = PassedOn { predecessor, listeners: Vec::new(), control: None };
+        for (ListenerRecord { kind, file }, socket) in self.listeners.into_iter().zip(descriptors) {
+            match (kind, file) {
+                (ListenerKind::Control, Some(file)) => passed.control = Some((socket, file)),
+                (kind, file) => {
+                    passed.predecessor.files.extend(file);
+                    let (name, socket) = (kind.name().to_owned(), socket.into());
+                    passed.listeners.push(NamedListener { name, socket });
+                }
+            }
+        }
+        Ok(passed)
+    }
+}
