@@ -75,7 +75,20 @@ pub const HANDOVER_COMMIT_WAIT: Duration = Duration::from_secs(3);
 /// any step.
 pub const HANDOVER_SILENCE_MAX: Duration = Duration::from_secs(90);
 
+/// Visitors of the control socket that say what they want, or are sent away, at the same time;
+/// further ones wait to be accepted.
+pub const HANDOVER_VISITORS_MAX: usize = 8;
+/// For a new process that was started to connect: it reads its options and files before.
+pub const SUCCESSOR_START_DEADLINE: Duration = Duration::from_secs(30);
+/// For a new process to end by itself after a hand-over has failed; then it is killed.
+pub const SUCCESSOR_END_GRACE: Duration = Duration::from_secs(2);
+/// For the end of a new process to be known when it has closed the connection.
+pub const SUCCESSOR_LAST_WORD: Duration = Duration::from_millis(200);
+/// Between two looks whether it has ended.
+pub const SUCCESSOR_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 const _: () = {
+    assert!(SUCCESSOR_START_DEADLINE.as_millis() < HANDOVER_SILENCE_MAX.as_millis());
     assert!(LINK_DESCRIPTORS_MAX <= 253);
     assert!(HANDOVER_INLINE_BYTES_MAX + 2048 <= LINK_MESSAGE_BYTES_MAX);
     assert!(HANDOVER_REASON_BYTES_MAX < LINK_MESSAGE_BYTES_MAX);

@@ -14,6 +14,7 @@ use super::{
         Distribution, Family, MetricKind, PREFIX, ProcessFacts, Sample, Total, Value,
         process_family, seconds,
     },
+    upgrades,
 };
 use crate::ws::close::CloseReason;
 
@@ -23,6 +24,7 @@ pub fn gather(shards: &[Arc<ShardMetrics>], process: &ProcessFacts) -> Vec<Famil
     let mut families: Vec<_> = SHARD_ROWS.iter().map(|row| row.family(shards)).collect();
     families.extend(process_families(process));
     families.push(tokens_verified(process));
+    families.extend(upgrades::families(process));
     #[cfg(target_os = "linux")]
     families.extend(super::process::families());
     families

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{BrokerRefusal, FANOUT_BUCKETS_US, TokenResult};
+use super::{BrokerRefusal, FANOUT_BUCKETS_US, TokenResult, upgrade_counts::UpgradeRecord};
 use crate::drain::Phase;
 
 /// The prefix of all names except the usual `process_*`.
@@ -105,6 +105,8 @@ pub struct ProcessFacts {
     pub log_lines_dropped: u64,
     /// The certificates of the public listeners.
     pub certificates: CertificateFacts,
+    /// Upgrades in place.
+    pub upgrades: UpgradeRecord,
     /// The phase of the process's life.
     pub drain_phase: Phase,
     /// Clients that still hold the drain; 0 while serving.

@@ -18,6 +18,8 @@ mod process;
 pub mod text;
 mod tls;
 mod tokens;
+pub mod upgrade_counts;
+mod upgrades;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{facts::*, family::*, *};
+use super::{facts::*, family::*, upgrade_counts::UpgradeRecord, *};
 use crate::drain::Phase;
 
 const PROCESS: ProcessFacts = ProcessFacts {
@@ -24,6 +24,13 @@ const PROCESS: ProcessFacts = ProcessFacts {
     tokens_verified: [1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     log_lines_dropped: 6,
     certificates: CertificateFacts { not_after: Vec::new(), reloads: [3, 4] },
+    upgrades: UpgradeRecord {
+        done: 2,
+        rolled_back: 1,
+        refused: 3,
+        pause_us: 20_000,
+        clients_taken_over: 11,
+    },
     drain_phase: Phase::Waiting,
     drain_remaining_connections: 7,
     version: "1.2.3",
@@ -31,7 +38,10 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, apart from `shard`, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 35] = [
+const PROMISED: [(&str, &[&str]); 38] = [
+    ("upgrades_total", &["result"]),
+    ("upgrade_pause_seconds", &[]),
+    ("clients_taken_over_total", &[]),
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),

@@ -18,6 +18,7 @@ use super::{
     shard_watch::ShardWatch,
     signals::{Signal, Signals, Terminations},
     supervision::Milestones,
+    upgrade_signal::UpgradeSignal,
 };
 use crate::{
     clock::{Clock, Millis},
@@ -40,6 +41,8 @@ pub(super) struct Inputs {
     pub(super) signals: Signals,
     pub(super) deaths: mpsc::Receiver<Death>,
     pub(super) reloads: Reloads,
+    /// Where the signal that asks for an upgrade goes.
+    pub(super) upgrades: UpgradeSignal,
     pub(super) shards: ShardWatch,
     /// For the service manager.
     pub(super) milestones: Rc<Milestones>,
@@ -54,6 +57,7 @@ pub(super) struct Coordinator {
     commands: Commands,
     deaths: mpsc::Receiver<Death>,
     reloads: Reloads,
+    upgrades: UpgradeSignal,
     shards: ShardWatch,
     terminations: Terminations,
     /// For the service manager.
@@ -69,7 +73,7 @@ impl Coordinator {
         settings: DrainSettings,
         inputs: Inputs,
     ) -> Self {
-        let Inputs { signals, deaths, reloads, shards, milestones } = inputs;
+        let Inputs { signals, deaths, reloads, upgrades, shards, milestones } = inputs;
         let commands = control.commands().expect("a server has one coordinator");
         Self {
             clock,
@@ -79,6 +83,7 @@ impl Coordinator {
             commands,
             deaths,
             reloads,
+            upgrades,
             shards,
             terminations: Terminations::default(),
             milestones,
@@ -245,6 +250,7 @@ impl Coordinator {
                 self.reloads.start(name);
                 self.milestones.reloads();
             }
+            Signal::Upgrade(name) => self.upgrades.pass_on(name),
             Signal::Ignored(name) => info!("{name} ignored: it asks for nothing that there is"),
             Signal::ConsoleClose(cause) => {
                 info!(cause, "the system ends this process soon: closing everyone");

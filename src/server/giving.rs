@@ -14,6 +14,7 @@ use super::{
     predecessor::{ListenerRecord, PredecessorRecord},
     process::Process,
     process_record::ProcessRecord,
+    upgrades::Source,
 };
 use crate::{
     broker::{BrokerGiving, Reach},
@@ -70,11 +71,6 @@ impl ServerGiving {
         }
     }
 
-    /// The clients that were given.
-    pub(super) fn clients(&self) -> u64 {
-        self.clients
-    }
-
     /// After COMMIT: resolves when no shard holds anything of the new process' any more.
     pub(super) async fn let_go(&mut self) {
         // An error means that the shard's thread has ended, and with it what it held.
@@ -88,6 +84,12 @@ impl ServerGiving {
 
     fn chunk(bytes: Vec<u8>) -> Parcel<Arc<OwnedFd>> {
         Parcel::new(PartKind::Broker, Content::Bytes(bytes))
+    }
+}
+
+impl Source for ServerGiving {
+    fn clients(&self) -> u64 {
+        self.clients
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod acceptor;
 mod certificates;
+#[cfg(target_os = "linux")]
+mod control_door;
 mod coordinator;
 mod death;
 mod descriptors;
@@ -32,10 +34,15 @@ mod shard_watch;
 pub mod signals;
 mod stand_in;
 mod start_error;
+#[cfg(target_os = "linux")]
+mod successor;
 mod supervision;
 #[cfg(target_os = "linux")]
 mod taking;
 mod unix_socket;
+mod upgrade_signal;
+#[cfg(target_os = "linux")]
+mod upgrades;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -71,6 +78,8 @@ pub use predecessor::Predecessor;
 use process::Process;
 use signals::Signals;
 pub use start_error::StartError;
+#[cfg(target_os = "linux")]
+pub use successor::Program;
 pub use unix_socket::UnixListenError;
 use unix_socket::UnixSocket;
 
@@ -154,6 +163,7 @@ impl Server {
             api_tokens: settings::api_tokens(&config.api_tokens).into(),
             shares,
             raw_counted: process::RawCounted::default(),
+            upgrades: Arc::default(),
             certificates: config.certificates.clone().map(Certificates::new).map(Arc::new),
         });
         let placement = Arc::new(Placement::new(&process.shards, shares.shard.connections_max()));

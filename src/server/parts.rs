@@ -15,6 +15,8 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::predecessor::Predecessor;
+#[cfg(target_os = "linux")]
+use super::successor::Program;
 use crate::{
     broker::{self, Sink},
     clock::Clock,
@@ -41,6 +43,9 @@ pub struct Parts {
     pub predecessor: Option<Predecessor>,
     /// The service manager that has started the process; by default there is none.
     pub service_manager: Notifier,
+    /// The program of the process, for an upgrade in place; without it none can be asked for.
+    #[cfg(target_os = "linux")]
+    pub program: Option<Program>,
 }
 
 /// A listening socket, wherever it comes from.
@@ -65,7 +70,13 @@ impl Parts {
         });
         let passed = passed_sockets().map_err(BadListeners::Environment)?;
         let passed = passed.into_iter().map(|(name, socket)| NamedListener { name, socket });
-        Ok(Self { service_manager, passed: passed.collect(), ..Self::default() })
+        Ok(Self {
+            service_manager,
+            passed: passed.collect(),
+            #[cfg(target_os = "linux")]
+            program: own_program(),
+            ..Self::default()
+        })
     }
 }
 
@@ -78,8 +89,14 @@ impl fmt::Debug for Parts {
             .field("passed", &self.passed)
             .field("predecessor", &self.predecessor)
             .field("service_manager", &self.service_manager)
-            .finish()
+            .finish_non_exhaustive()
     }
+}
+
+#[cfg(target_os = "linux")]
+fn own_program() -> Option<Program> {
+    let own = Program::of_this_process(std::env::args_os());
+    own.inspect_err(|error| warn!(%error, "the file of the own program is not known")).ok()
 }
 
 /// Listening sockets, wherever they come from.

@@ -23,7 +23,10 @@ use crate::{
     drain::Control,
     http::{self, sources},
     hub::{Audience, Budget},
-    metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts, family},
+    metrics::{
+        self, PublishFailure, Scope, ShardMetrics, Source, facts, family,
+        upgrade_counts::UpgradeCounts,
+    },
     telemetry,
     token::{Verifier, WaitingRoom},
 };
@@ -45,6 +48,8 @@ pub(super) struct Process {
     pub(super) shares: Shares,
     /// The part of the broker's own counts that the metrics have.
     pub(super) raw_counted: RawCounted,
+    /// Upgrades in place, before this process, too.
+    pub(super) upgrades: Arc<UpgradeCounts>,
     /// Those of the public listeners, if any speaks TLS.
     pub(super) certificates: Option<Arc<Certificates>>,
 }
@@ -147,6 +152,7 @@ impl Process {
             tokens_verified: self.verifier.counts(),
             log_lines_dropped: telemetry::lines_dropped(),
             certificates: self.certificates.as_ref().map(|ours| ours.facts()).unwrap_or_default(),
+            upgrades: self.upgrades.record(),
             drain_phase: self.control.phase(),
             drain_remaining_connections: self.control.barrier.clients() as u64,
             version: env!("CARGO_PKG_VERSION"),

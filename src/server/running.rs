@@ -20,6 +20,7 @@ use super::{
     signals::Signals,
     stand_in,
     supervision::{self, Milestones, Supervised},
+    upgrade_signal::UpgradeSignal,
 };
 use crate::{
     broker::{self, Broker, HandleOwner, Reach},
@@ -211,7 +212,8 @@ impl Running {
         let Self { server, broker, milestones, reloads, deaths, mut ends, .. } = self;
         let Process { clock, control, shards, .. } = &*server.process;
         let shards = ShardWatch::new(shards);
-        let inputs = Inputs { signals, deaths, reloads, shards, milestones };
+        let upgrades = UpgradeSignal::default();
+        let inputs = Inputs { signals, deaths, reloads, upgrades, shards, milestones };
         let drain = server.config.drain;
         let mut coordinator = Coordinator::new(*clock, control.clone(), drain, inputs);
         let end = coordinator.run().await;

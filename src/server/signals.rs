@@ -41,8 +41,9 @@ pub enum Signal {
     ConsoleClose(&'static str),
     /// SIGHUP: files that were read at the start are read again.
     Reload(&'static str),
-    /// SIGUSR1, SIGUSR2: they ask for nothing that there is, and would end the process if
-    /// nobody caught them.
+    /// SIGUSR2: a new process is to take this one's place.
+    Upgrade(&'static str),
+    /// SIGUSR1: it asks for nothing that there is, and would end the process if nobody caught it.
     Ignored(&'static str),
 }
 
@@ -123,6 +124,7 @@ pub fn from_os(clock: Clock) -> io::Result<Signals> {
                     Signal::Terminate(end.as_str())
                 }
                 Ok(reload @ Number::SIGHUP) => Signal::Reload(reload.as_str()),
+                Ok(upgrade @ Number::SIGUSR2) => Signal::Upgrade(upgrade.as_str()),
                 other => Signal::Ignored(other.map_or("", Number::as_str)),
             };
             let is_to_end = matches!(signal, Signal::Terminate(_));

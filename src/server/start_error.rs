@@ -16,6 +16,10 @@ pub enum StartError {
     /// A Unix socket can't be listened on.
     #[error(transparent)]
     ListenUnix(#[from] UnixListenError),
+    /// The control socket can't be listened on.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Control(#[from] crate::handover::ControlSocketError),
     /// The sockets that were handed in can't be served.
     #[error(transparent)]
     Listeners(#[from] BadListeners),

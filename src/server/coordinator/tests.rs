@@ -48,6 +48,7 @@ async fn beside<R>(test: impl AsyncFnOnce(World) -> R) -> R {
         signals: received,
         deaths: died,
         reloads: Reloads::new(Vec::new()),
+        upgrades: UpgradeSignal::default(),
         shards: ShardWatch::new(&shards),
         milestones: Rc::default(),
     };
