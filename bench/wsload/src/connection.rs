@@ -56,8 +56,10 @@ pub struct Opening {
     pub form: Form,
     /// The server has to agree to permessage-deflate.
     pub compression: bool,
-    /// It never reads.
+    /// It does not read, or not before it is told to.
     pub stalls: bool,
+    /// Bytes that its socket takes without its reading; none: as the kernel has it.
+    pub receive_buffer: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +127,9 @@ impl Connection {
 
     /// Begins to connect client number `at`.
     pub fn start(opening: Opening, at: usize, registry: &Registry) -> io::Result<Self> {
-        let Opening { address, source, tls, handshake, form, compression, stalls } = opening;
-        let socket = TcpStream::from_std(dial::begin(address, source)?.into());
+        let Opening { address, source, tls, handshake, form, compression, stalls, .. } = opening;
+        let socket = dial::begin(address, source, opening.receive_buffer)?;
+        let socket = TcpStream::from_std(socket.into());
         let session = tls.map(|tls| tls.session()).transpose().map_err(io::Error::other)?;
         let mut stream = Stream::new(socket, session);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -136,7 +139,7 @@ impl Connection {
     }
 
     /// Connected and reading; false for stalled ones.
-    pub(crate) fn is_reading(&self) -> bool {
+    pub fn is_reading(&self) -> bool {
         self.state == State::Reading
     }
 
@@ -273,8 +276,32 @@ impl Connection {
         self.state = State::Closed;
     }
 
+    /// Stops to read.
+    pub fn stall(&mut self, registry: &Registry) -> io::Result<()> {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.state == State::Reading) else {
+            return Ok(());
+        };
+        self.state = State::Stalled;
+        registry.deregister(stream.socket())
+    }
+
+    /// A stalled client reads again, as number `at`.
+    pub fn read_on(&mut self, at: usize, registry: &Registry) -> io::Result<()> {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.state == State::Stalled) else {
+            return Ok(());
+        };
+        self.state = State::Reading;
+        registry.register(stream.socket(), Token(at), Interest::READABLE)
+    }
+
+    /// Sends bytes of its own making, which fit into an empty send buffer.
+    pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+        stream.write_all(bytes)
+    }
+
     /// The end of the run: says goodbye, or tells what became of a stalled client.
-    pub(crate) fn finish(&mut self, buffer: &mut [u8]) -> Option<String> {
+    pub fn finish(&mut self, buffer: &mut [u8]) -> Option<String> {
         let stream = self.stream.as_mut()?;
         let mut word = None;
         if self.state == State::Stalled {

@@ -16,11 +16,18 @@ use crate::stream::Stream;
 /// Linux's "the connect goes on"; the standard library's name for it is not stable.
 const EINPROGRESS: i32 = 115;
 
-/// Begins to connect, from `source` if one is given.
-pub(crate) fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
+/// Begins to connect, from `source` if one is given, with a receive buffer of a size if one is.
+pub(crate) fn begin(
+    address: SocketAddr,
+    source: Option<SocketAddr>,
+    receive_buffer: Option<usize>,
+) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = source {
         socket.bind(&source.into())?;
     }

@@ -276,11 +276,20 @@ fn control(
     Ok(())
 }
 
-/// A client's control frame. The mask is zero: legal, and there is no proxy here to protect.
+/// A client's control frame.
 pub(crate) fn client_control(opcode: ControlOpcode, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len().min(CONTROL_BYTES_MAX as usize);
-    let mut frame = vec![0x80 | opcode as u8, 0x80 | length as u8, 0, 0, 0, 0];
-    frame.extend_from_slice(&payload[..length]);
+    client_frame(0x80 | opcode as u8, &payload[..payload.len().min(CONTROL_BYTES_MAX as usize)])
+}
+
+/// A client's frame with this first byte and a payload of at most 125 bytes. The mask is zero:
+/// legal, and there is no proxy here to protect.
+///
+/// # Panics
+/// If the payload is longer.
+pub fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() <= CONTROL_BYTES_MAX as usize, "a short frame");
+    let mut frame = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
     frame
 }
 

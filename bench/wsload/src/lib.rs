@@ -19,9 +19,11 @@ mod publish;
 pub mod report;
 mod run;
 mod scenario;
-mod sequence;
+pub mod sequence;
 pub mod stamp;
 mod storm;
 mod stream;
 pub mod target;
 pub mod tls;
+
+pub use frame::client_frame;

@@ -14,18 +14,18 @@ const WINDOW: u32 = 64;
 /// The faults, over any number of clients and publishers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Messages that never came though a later one did.
-    pub(crate) holes: u64,
+    pub holes: u64,
     /// Messages that came again (or later than the window tells apart from that).
-    pub(crate) repeats: u64,
+    pub repeats: u64,
     /// Messages that came after a later one.
-    pub(crate) reordered: u64,
+    pub reordered: u64,
 }
 
 impl Tally {
     /// Adds another tally.
-    pub(crate) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.holes += other.holes;
         self.repeats += other.repeats;
         self.reordered += other.reordered;
@@ -34,16 +34,21 @@ impl Tally {
 
 /// One client's view of one publisher.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tracker {
+pub struct Tracker {
     next: u32,
     /// Bit i: number `next - 1 - i` has arrived.
     seen: u64,
 }
 
 impl Tracker {
+    /// A client that came late: this number is its first.
+    pub fn from(first: u32) -> Self {
+        Self { next: first, seen: 0 }
+    }
+
     /// Notes an arrival and books what it says.
     #[inline]
-    pub(crate) fn arrived(&mut self, sequence: u32, tally: &mut Tally) {
+    pub fn arrived(&mut self, sequence: u32, tally: &mut Tally) {
         if sequence == self.next {
             self.next += 1;
             self.seen = self.seen << 1 | 1;
@@ -58,7 +63,7 @@ impl Tracker {
     }
 
     /// How many of the `sent` numbers are missing at the end, holes not counted again.
-    pub(crate) fn missing_tail(&self, sent: u32) -> u32 {
+    pub fn missing_tail(&self, sent: u32) -> u32 {
         sent.saturating_sub(self.next)
     }
 

@@ -174,7 +174,7 @@ impl Storm {
         });
         let source = source.filter(|_| self.stage.target.address.is_ipv4());
         let started_ns = clock::now_ns();
-        let socket = dial::begin(self.stage.target.address, source)?;
+        let socket = dial::begin(self.stage.target.address, source, None)?;
         socket.set_linger(Some(Duration::ZERO))?;
         let session = self.stage.target.tls.as_ref().map(ClientTls::session).transpose();
         let session = session.map_err(io::Error::other)?;

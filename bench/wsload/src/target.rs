@@ -3,7 +3,10 @@
 //! Only loopback addresses pass unless remote ones are allowed by name: a load generator pointed
 //! at somebody else's server by a typing error is an attack.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::{
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use testkit::http::upgrade_request;
@@ -62,25 +65,8 @@ impl Target {
             Some(token) => format!("Authorization: Bearer {token}\r\n"),
             None => String::new(),
         };
-        let extensions = match args.compression {
-            true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
-            false => "",
-        };
-        let subprotocol = match args.form {
-            Form::V1 => "Sec-WebSocket-Protocol: wsbcast.v1\r\n",
-            Form::Plain | Form::Sse => "",
-        };
-        let handshake = match args.form {
-            Form::Sse => format!(
-                "GET {client_path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\
-                 {authorization}\r\n",
-                client.authority
-            ),
-            Form::Plain | Form::V1 => {
-                let headers = [extensions, subprotocol, &authorization].concat();
-                upgrade_request(client.authority, &client_path, &headers)
-            }
-        };
+        let (host, form) = (client.authority, args.form);
+        let handshake = client_request(form, args.compression, host, &client_path, &authorization);
         let publish_head = format!(
             "POST {publish_path} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/plain\r\n\
              {authorization}Content-Length: ",
@@ -131,6 +117,32 @@ impl Target {
             let host = u32::from(Ipv4Addr::LOCALHOST) + beyond as u32;
             SocketAddr::from((Ipv4Addr::from(host), 0))
         })
+    }
+}
+
+/// The request with which a client of this form begins; `headers` are whole lines.
+pub fn client_request(
+    form: Form,
+    compression: bool,
+    host: impl Display,
+    path: &str,
+    headers: &str,
+) -> String {
+    let extensions = match compression {
+        true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        false => "",
+    };
+    let subprotocol = match form {
+        Form::V1 => "Sec-WebSocket-Protocol: wsbcast.v1\r\n",
+        Form::Plain | Form::Sse => "",
+    };
+    match form {
+        Form::Sse => format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{headers}\r\n"
+        ),
+        Form::Plain | Form::V1 => {
+            upgrade_request(host, path, &[extensions, subprotocol, headers].concat())
+        }
     }
 }
 

@@ -109,6 +109,17 @@ impl Connection {
         Ok(Self { stream, answer: Vec::new() })
     }
 
+    /// Sends a part of a request; the rest is to be asked with.
+    pub fn begin(&mut self, part: &[u8]) -> io::Result<()> {
+        self.stream.write_all(part)
+    }
+
+    /// The body of the last answer.
+    pub fn body(&self) -> &[u8] {
+        let head = self.answer.windows(4).position(|window| window == b"\r\n\r\n");
+        head.map_or(&[], |at| &self.answer[at + 4..])
+    }
+
     /// Sends a request and reads its answer whole.
     pub fn ask(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request)?;

@@ -151,6 +151,12 @@ impl Memory {
         sum
     }
 
+    /// Each page divided by the number of processes that share it: what `pids` take together.
+    pub fn proportional_bytes(pids: &[u32]) -> u64 {
+        let of = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+        pids.iter().map(|pid| kib_line(&of(pid).unwrap_or_default(), "Pss:")).sum()
+    }
+
     /// Resident memory only: cheap enough to ask ten times a second.
     pub fn rss_bytes(pids: &[u32]) -> u64 {
         pids.iter().map(|pid| kib_line(&status(*pid), "VmRSS:")).sum()

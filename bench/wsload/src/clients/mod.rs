@@ -134,6 +134,7 @@ impl Crowd {
                 form: target.form,
                 compression: target.compression,
                 stalls,
+                receive_buffer: None,
             };
             let connection = Connection::start(opening, at, self.poll.registry());
             let connection = connection.unwrap_or_else(|error| {

@@ -133,6 +133,7 @@ impl Crowd {
                 form: Form::Plain,
                 compression: false,
                 stalls: false,
+                receive_buffer: None,
             };
             let client = Connection::start(opening, at, self.poll.registry());
             let client = client.unwrap_or_else(|error| {
