@@ -356,6 +356,11 @@ impl Coordinator {
         }
     }
 
+    /// The signals, for somebody else.
+    pub(super) fn into_signals(self) -> Signals {
+        self.signals
+    }
+
     /// Whether a shard has died, up to its very end.
     pub(super) fn has_seen_death(&mut self) -> bool {
         while let Ok(death) = self.deaths.try_recv() {

@@ -7,6 +7,8 @@ use tracing::{error, info, warn};
 pub enum Exit {
     /// All clients left, or were told to.
     Drained,
+    /// Another process has taken all over.
+    HandedOver,
     /// A client's descriptor was dropped before its Close frame was in the kernel, or the third
     /// signal came, or shards hung and their clients were not waited for.
     CutOff,
@@ -19,7 +21,7 @@ impl Exit {
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
-            Self::Drained => 0,
+            Self::Drained | Self::HandedOver => 0,
             Self::ShardDied => 1,
             Self::CutOff => 3,
         }

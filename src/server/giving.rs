@@ -4,22 +4,31 @@
 //! and passes go on meanwhile; then all of them stop. From there on nothing changes until the new
 //! process has all, or everything goes on.
 
-use std::{collections::VecDeque, os::fd::OwnedFd, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    rc::Rc,
+    sync::Arc,
+};
 
 use futures_util::future::join_all;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     orders::Orders,
-    predecessor::{ListenerRecord, PredecessorRecord},
+    parts::PerShard,
+    predecessor::{ListenerKind, ListenerRecord, PredecessorRecord},
     process::Process,
     process_record::ProcessRecord,
+    unix_socket::UnixSocket,
     upgrades::Source,
 };
 use crate::{
     broker::{BrokerGiving, Reach},
     clock::Millis,
-    handover::{Content, Failure, Giver, Parcel, PartKind},
+    handover::{Content, ControlSocket, Failure, Giver, Parcel, PartKind},
     limits::{
         HANDOVER_BATCH_MAX, HANDOVER_CALM_BYTES, HANDOVER_QUIET_DEADLINE, HANDOVER_ROUNDS_MAX,
     },
@@ -27,6 +36,7 @@ use crate::{
     shard::{
         gate::Gate,
         handover::{Order, Part, PartOf},
+        listener::{PublicListener, Transport},
     },
 };
 
@@ -41,11 +51,46 @@ pub(super) struct Handed {
     pub(super) orders: Orders,
     /// The control thread's own.
     pub(super) gate: Rc<Gate>,
+    /// After COMMIT: the shards that still hold something of the new process'.
+    pub(super) letting_go: Rc<RefCell<Vec<oneshot::Receiver<()>>>>,
+}
+
+/// Further descriptors of all listening sockets: they are the process' as long as it lives.
+pub(super) fn listeners(tcp: &PerShard, unix: &[UnixSocket]) -> io::Result<Rc<[HandedListener]>> {
+    let handed = |kind, file, socket: OwnedFd| (ListenerRecord { kind, file }, Arc::new(socket));
+    let mut all = Vec::new();
+    for PublicListener { socket, entrance } in
+        tcp.by_shard.iter().flatten().chain(&tcp.accepted_here)
+    {
+        let kind = match entrance.transport {
+            Transport::Plain => ListenerKind::Public,
+            Transport::Tls => ListenerKind::Tls,
+        };
+        all.push(handed(kind, None, socket.try_clone()?.into()));
+    }
+    if let Some(admin) = &tcp.admin {
+        all.push(handed(ListenerKind::Admin, None, admin.try_clone()?.into()));
+    }
+    for socket in unix {
+        all.push(handed(ListenerKind::Unix, None, socket.duplicate()?));
+    }
+    Ok(all.into())
+}
+
+impl Handed {
+    /// After COMMIT: resolves when no shard holds anything of the new process' any more.
+    pub(super) async fn let_go(&self) {
+        let letting_go = std::mem::take(&mut *self.letting_go.borrow_mut());
+        // An error means that the shard's thread has ended, and with it what it held.
+        join_all(letting_go).await;
+    }
 }
 
 /// A server that hands itself over.
 pub(super) struct ServerGiving {
     server: Handed,
+    /// The control socket.
+    control: io::Result<HandedListener>,
     broker: Option<BrokerGiving>,
     /// The rounds of the broker's chunks so far, and the bytes of the present one.
     rounds: usize,
@@ -54,27 +99,25 @@ pub(super) struct ServerGiving {
     /// The shard that is being given.
     shard: usize,
     clients: u64,
-    letting_go: Vec<oneshot::Receiver<()>>,
+    paused_at: Millis,
 }
 
 impl ServerGiving {
-    pub(super) fn new(server: Handed) -> Self {
+    pub(super) fn new(server: Handed, control: &ControlSocket) -> Self {
+        let file = Some(control.record());
+        let kind = ListenerKind::Control;
+        let socket = control.as_fd().try_clone_to_owned();
         Self {
             server,
+            control: socket.map(|socket| (ListenerRecord { kind, file }, Arc::new(socket))),
             broker: None,
             rounds: 0,
             round_bytes: 0,
             parcels: VecDeque::new(),
             shard: 0,
             clients: 0,
-            letting_go: Vec::new(),
+            paused_at: Millis::default(),
         }
-    }
-
-    /// After COMMIT: resolves when no shard holds anything of the new process' any more.
-    pub(super) async fn let_go(&mut self) {
-        // An error means that the shard's thread has ended, and with it what it held.
-        join_all(self.letting_go.drain(..)).await;
     }
 
     async fn ask_all(&self, order: fn(oneshot::Sender<()>) -> Order) -> Result<(), String> {
@@ -98,6 +141,9 @@ impl Giver for ServerGiving {
 
     async fn manifest(&mut self) -> Result<Parcel<Self::Descriptor>, String> {
         let Handed { process, listeners, orders, .. } = &self.server;
+        let control =
+            self.control.as_ref().map_err(|error| format!("the control socket: {error}"))?;
+        let listeners: Vec<_> = listeners.iter().chain([control]).collect();
         if listeners.len() > HANDOVER_BATCH_MAX {
             let (count, max) = (listeners.len(), HANDOVER_BATCH_MAX);
             return Err(format!(
@@ -109,7 +155,7 @@ impl Giver for ServerGiving {
             return Err("its broker was handed in, and cannot be handed on".to_owned());
         }
         let record = PredecessorRecord {
-            clock_ms: (process.clock.now() - Millis::default()).as_millis() as u64,
+            clock_ms: process.clock.now().0,
             listeners: listeners.iter().map(|(record, _)| record.clone()).collect(),
             shards: u32::try_from(orders.len()).unwrap_or(u32::MAX),
             has_redis: process.broker.health().reach() != Reach::Embedded,
@@ -138,13 +184,19 @@ impl Giver for ServerGiving {
 
     async fn pause(&mut self) -> Result<(), String> {
         self.server.orders.are_done()?;
+        self.paused_at = self.server.process.clock.now();
         self.server.gate.close();
         // A command that is still under way then is as if this process ended with it.
         let _ = timeout(HANDOVER_QUIET_DEADLINE, self.ask_all(Order::Halt)).await;
         self.ask_all(Order::Stop).await?;
         let chunks = self.broker.take().into_iter().flat_map(BrokerGiving::finish);
         self.parcels.extend(chunks.map(Self::chunk));
-        let record = ProcessRecord { bans: self.server.process.verifier.bans().record() };
+        let process = &self.server.process;
+        let record = ProcessRecord {
+            bans: process.verifier.bans().record(),
+            upgrades: process.upgrades.record(),
+            paused_at_ms: self.paused_at.0,
+        };
         let content = Content::Bytes(record::to_bytes(&record));
         self.parcels.push_back(Parcel::new(PartKind::Process, content));
         Ok(())
@@ -177,16 +229,14 @@ impl Giver for ServerGiving {
     fn resume(&mut self, _failure: &Failure) {
         self.server.orders.give_all(|| Order::Resume);
         self.server.gate.open();
-        *self = Self::new(self.server.clone());
     }
 
     fn commit(&mut self) {
-        let (server, mut letting_go) = (&self.server, Vec::new());
-        server.orders.give_all(|| {
+        let mut letting_go = self.server.letting_go.borrow_mut();
+        self.server.orders.give_all(|| {
             let (done, is_done) = oneshot::channel();
             letting_go.push(is_done);
             Order::LetGo(done)
         });
-        self.letting_go = letting_go;
     }
 }

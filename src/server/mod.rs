@@ -43,8 +43,10 @@ mod unix_socket;
 mod upgrade_signal;
 #[cfg(target_os = "linux")]
 mod upgrades;
+#[cfg_attr(not(target_os = "linux"), path = "no_upgrading.rs")]
+mod upgrading;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tracing::warn;
@@ -97,6 +99,9 @@ pub struct Server {
     /// Some listeners were bound by others, in whatever way.
     has_given: bool,
     service_manager: Arc<Notifier>,
+    /// The program that a new process runs.
+    #[cfg(target_os = "linux")]
+    program: Option<Program>,
 }
 
 impl Server {
@@ -179,6 +184,8 @@ impl Server {
             tls,
             has_given,
             service_manager,
+            #[cfg(target_os = "linux")]
+            program: parts.program,
         })
     }
 
@@ -215,16 +222,39 @@ impl Server {
         self,
         signals: impl FnOnce(Clock) -> io::Result<Signals>,
     ) -> Result<Exit, StartError> {
-        let runtime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        let exit = runtime.block_on(async move {
+        on_control_thread(async move {
+            let control_socket = None;
             let signals = signals(self.process.clock)?;
-            self.start(running::Start::AtOnce).await?.serve(signals).await
-        });
-        // A task that does not end must not hold up the exit.
-        runtime.shutdown_background();
-        exit
+            let running = self.start(running::Start::AtOnce).await?;
+            running.serve(signals, control_socket).await
+        })
     }
+
+    /// Takes over from the process that listens at the control socket `path`, as the settings say
+    /// otherwise, then serves until drained.
+    ///
+    /// # Errors
+    /// Also when the old process goes on: it refuses, or this one could not take its place.
+    #[cfg(target_os = "linux")]
+    pub fn take_over(config: Config, parts: Parts, path: &Path) -> Result<Exit, StartError> {
+        on_control_thread(async move {
+            let failed = |failure| StartError::TakeOver { path: path.to_owned(), failure };
+            let taken = taking::take_over(config, parts, path, signals::from_os).await;
+            let taken = taken.map_err(failed)?;
+            taken.running.serve(taken.signals, taken.control).await
+        })
+    }
+}
+
+/// Runs the control thread's part on the calling thread.
+fn on_control_thread(
+    part: impl Future<Output = Result<Exit, StartError>>,
+) -> Result<Exit, StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let exit = runtime.block_on(part);
+    // A task that does not end must not hold up the exit.
+    runtime.shutdown_background();
+    exit
 }
 
 /// The addresses of plain listeners, and those by TLS.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bans::BansRecord;
+use crate::{bans::BansRecord, metrics::upgrade_counts::UpgradeRecord};
 
 /// All of it, as of the pause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,4 +10,10 @@ pub(super) struct ProcessRecord {
     /// Bearers that are kept out.
     #[serde(default)]
     pub(super) bans: BansRecord,
+    /// Upgrades so far.
+    #[serde(default)]
+    pub(super) upgrades: UpgradeRecord,
+    /// The beginning of the pause, by the old process' clock.
+    #[serde(default)]
+    pub(super) paused_at_ms: u64,
 }

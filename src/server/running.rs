@@ -1,10 +1,12 @@
 //! A server whose threads run: it serves, or, as long as its gates are closed, waits to be told to.
 
-use std::{io, rc::Rc, sync::Arc, thread};
+use std::{future, io, rc::Rc, sync::Arc, thread};
 
 use tokio::{sync::mpsc, time::timeout};
 use tracing::info;
 
+#[cfg(target_os = "linux")]
+use super::giving::{self, Handed, HandedListener};
 use super::{
     End, Exit, Server, StartError, acceptor,
     coordinator::{Coordinator, Inputs},
@@ -21,6 +23,7 @@ use super::{
     stand_in,
     supervision::{self, Milestones, Supervised},
     upgrade_signal::UpgradeSignal,
+    upgrading::{ControlSocket, Upgrading},
 };
 use crate::{
     broker::{self, Broker, HandleOwner, Reach},
@@ -47,6 +50,9 @@ pub(super) struct Running {
     orders: Orders,
     /// The control thread's.
     gate: Rc<Gate>,
+    /// For a process that takes over.
+    #[cfg(target_os = "linux")]
+    listeners: Rc<[HandedListener]>,
 }
 
 /// When a server serves.
@@ -67,6 +73,8 @@ impl Server {
         if start == Start::Later {
             gate.close();
         }
+        #[cfg(target_os = "linux")]
+        let listeners = giving::listeners(&self.listeners, &self.unix)?;
         let duplicates = stand_in::duplicates(&self.listeners.by_shard)?;
         let mut orders = Vec::new();
         for index in 0..self.config.threads {
@@ -79,14 +87,24 @@ impl Server {
             tokio::task::spawn_local(supervision::run(supervised));
         }
         let broker = broker::connect(self.process.broker.clone(), HandleOwner::Control).await;
-        self.start_control_tasks(&broker)?;
+        self.start_control_tasks(&broker, &gate)?;
         if !duplicates.is_empty() {
             let (placement, control) = (self.placement.clone(), self.process.control.clone());
             let watch = stand_in::watch(duplicates, placement, control, self.process.clock);
             tokio::task::spawn_local(watch);
         }
-        let (server, orders, deaths) = (self, Orders::new(orders), deaths_seen);
-        Ok(Running { server, orders, broker, milestones, reloads, deaths, ends, gate })
+        Ok(Running {
+            server: self,
+            broker,
+            milestones,
+            reloads,
+            deaths: deaths_seen,
+            ends,
+            orders: Orders::new(orders),
+            gate,
+            #[cfg(target_os = "linux")]
+            listeners,
+        })
     }
 
     fn supervised(&self, milestones: Rc<Milestones>, reloads: Reloads) -> Supervised {
@@ -146,11 +164,14 @@ impl Server {
         Ok(orders)
     }
 
-    fn start_control_tasks(&mut self, broker: &Rc<dyn Broker>) -> io::Result<()> {
+    fn start_control_tasks(&mut self, broker: &Rc<dyn Broker>, gate: &Rc<Gate>) -> io::Result<()> {
         if let Some(interval) = self.config.notify.interval {
             let metrics = self.process.shards[0].clone();
             let (clock, text) = (self.process.clock, self.config.notify.text.clone());
-            tokio::task::spawn_local(notice::run(clock, broker.clone(), metrics, interval, text));
+            let (gate, broker) = (gate.clone(), broker.clone());
+            tokio::task::spawn_local(async move {
+                gate.through(notice::run(clock, broker, metrics, interval, text)).await;
+            });
         }
         if self.process.broker.health().reach() != Reach::Embedded {
             let control = self.process.control.clone();
@@ -206,17 +227,63 @@ impl Running {
         &self.server.process
     }
 
-    /// Serves until drained.
-    pub(super) async fn serve(self, signals: Signals) -> Result<Exit, StartError> {
+    /// The wait for a process that takes over.
+    #[cfg(target_os = "linux")]
+    fn upgrading(&mut self, socket: ControlSocket) -> (Upgrading, UpgradeSignal) {
+        let server = Handed {
+            process: self.server.process.clone(),
+            listeners: self.listeners.clone(),
+            orders: self.orders.clone(),
+            gate: self.gate.clone(),
+            letting_go: Rc::default(),
+        };
+        let program = self.server.program.take();
+        Upgrading::new(socket, server, program, self.server.service_manager.clone())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn upgrading(&mut self, socket: ControlSocket) -> (Upgrading, UpgradeSignal) {
+        match socket {}
+    }
+
+    /// Serves until drained, or until another process has taken its place.
+    pub(super) async fn serve(
+        mut self,
+        signals: Signals,
+        control_socket: Option<ControlSocket>,
+    ) -> Result<Exit, StartError> {
         ready::say(&self.server, self.milestones.clone());
-        let Self { server, broker, milestones, reloads, deaths, mut ends, .. } = self;
+        let (upgrading, upgrades) = match control_socket {
+            Some(socket) => {
+                let (upgrading, signal) = self.upgrading(socket);
+                (Some(upgrading), signal)
+            }
+            None => (None, UpgradeSignal::default()),
+        };
+        let Self { server, broker, milestones, reloads, deaths, mut ends, gate, .. } = self;
         let Process { clock, control, shards, .. } = &*server.process;
         let shards = ShardWatch::new(shards);
-        let upgrades = UpgradeSignal::default();
         let inputs = Inputs { signals, deaths, reloads, upgrades, shards, milestones };
         let drain = server.config.drain;
         let mut coordinator = Coordinator::new(*clock, control.clone(), drain, inputs);
-        let end = coordinator.run().await;
+        let replaced = async {
+            match upgrading {
+                Some(upgrading) => upgrading.run().await,
+                None => future::pending().await,
+            }
+        };
+        let end = tokio::select! {
+            end = gate.through(coordinator.run()) => Ok(end),
+            replaced = replaced => Err(replaced),
+        };
+        let end = match end {
+            Ok(end) => end,
+            Err(replaced) => {
+                replaced.finish(coordinator.into_signals()).await;
+                let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
+                return Ok(Exit::HandedOver);
+            }
+        };
         if end == End::AtOnce {
             return Ok(Exit::CutOff);
         }

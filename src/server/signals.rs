@@ -64,6 +64,11 @@ impl Signals {
         self.received.recv().await
     }
 
+    /// A signal that has come already.
+    pub(super) fn try_recv(&mut self) -> Option<Signal> {
+        self.received.try_recv().ok()
+    }
+
     /// The drain that signals have begun was taken back: the next one counts as the first.
     pub fn forget(&self) {
         self.are_forgotten.store(true, Ordering::Release);

@@ -1,6 +1,6 @@
 //! Reasons why a server could not start, for its operator.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
@@ -38,6 +38,16 @@ pub enum StartError {
     /// The broker's settings can't work.
     #[error(transparent)]
     Broker(#[from] broker::InvalidSettings),
+    /// The old process goes on.
+    #[cfg(target_os = "linux")]
+    #[error("cannot take over from the process at {}: {failure}", path.display())]
+    TakeOver {
+        /// Its control socket.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        failure: crate::handover::Failure,
+    },
     /// The system refused a thread, a runtime or a handler.
     #[error("could not start: {0}")]
     System(#[from] io::Error),

@@ -5,7 +5,9 @@
 //! of a shard go to the one of the same number if both have as many, otherwise each batch to the
 //! shard that has fewest. Until COMMIT no socket is touched.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, path::Path};
+
+use tracing::info;
 
 use super::{
     Server, StartError,
@@ -18,13 +20,30 @@ use super::{
 use crate::{
     bans::BansFull,
     broker::BrokerTaking,
-    clock::Clock,
-    config::Config,
-    handover::{ControlSocket, Identity, Link, Parcel, PartKind, Taker},
+    clock::{Clock, Millis},
+    config::{Config, VERSION},
+    handover::{self, ControlSocket, Failure, Identity, Link, Parcel, PartKind, Step, Taker},
     record,
     shard::handover::{Order, Part, PartOf, Taken},
     socket_file::SocketFileRecord,
 };
+
+/// Takes over from the process that listens at `path`. `install_signals` is called once all is
+/// there.
+///
+/// # Errors
+/// The old process goes on, or there is none.
+pub(super) async fn take_over(
+    config: Config,
+    parts: Parts,
+    path: &Path,
+    install_signals: impl FnOnce(Clock) -> io::Result<Signals>,
+) -> Result<TakenOver, Failure> {
+    let connected = Link::connect(path);
+    let link = connected.map_err(|error| Failure::Link { step: Step::Greeting, error })?;
+    let taking = ServerTaking::new(config, parts, install_signals);
+    handover::take_over(link, Identity::own(VERSION), taking).await
+}
 
 /// A server that takes over.
 pub(super) struct ServerTaking<F> {
@@ -55,7 +74,6 @@ pub(super) struct TakenOver {
     pub(super) running: Running,
     pub(super) signals: Signals,
     pub(super) control: Option<ControlSocket>,
-    pub(super) clients: u64,
     /// To the old process.
     pub(super) link: Link,
 }
@@ -135,10 +153,20 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
     }
 
     fn start(self, link: Link) -> TakenOver {
-        let Built { running, signals, control, dealt, .. } = self.built.expect("it was prepared");
+        let built = self.built.expect("it was prepared");
+        let Built { running, signals, mut control, process, dealt, .. } = built;
         running.begin();
+        if let Some(control) = &mut control {
+            control.claim();
+        }
+        let state = running.process();
+        let (pause, clients) =
+            (state.clock.now() - Millis(process.paused_at_ms), dealt.iter().sum());
+        state.upgrades.taken_over(&process.upgrades, pause, clients);
+        let pause_ms = pause.as_millis();
+        info!(clients, pause_ms, "taken over: this process serves from here on");
         let signals = signals.expect("it was prepared");
-        TakenOver { running, signals, control, clients: dealt.iter().sum(), link }
+        TakenOver { running, signals, control, link }
     }
 }
 

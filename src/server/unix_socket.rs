@@ -87,6 +87,11 @@ mod system {
             &self.path
         }
 
+        /// Another descriptor of the socket.
+        pub(in crate::server) fn duplicate(&self) -> io::Result<OwnedFd> {
+            Ok(self.listener.try_clone()?.into())
+        }
+
         /// Another handle on the socket, watched by the runtime.
         pub(in crate::server) fn watched(&self) -> io::Result<Watched> {
             Watched::from_std(self.listener.try_clone()?)

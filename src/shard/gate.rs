@@ -3,7 +3,7 @@
 //! A loop looks at it before it begins something, so a closed gate stops the loop where nothing is
 //! under way. Its closer opens it again, or the thread's work is another process's by then.
 
-use std::cell::Cell;
+use std::{cell::Cell, pin::pin};
 
 use tokio::sync::Notify;
 
@@ -57,6 +57,22 @@ impl Gate {
         self.is(true).await;
     }
 
+    /// Runs `work` while the gate is open; it rests while the gate is closed.
+    ///
+    /// # Cancel safety
+    /// That of `work`.
+    pub async fn through<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        loop {
+            self.opened().await;
+            tokio::select! {
+                biased;
+                () = self.shut() => {}
+                done = &mut work => return done,
+            }
+        }
+    }
+
     async fn is(&self, closed: bool) {
         loop {
             // One thread: nothing comes between the look and the wait.
@@ -71,7 +87,7 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::{future::poll_fn, task::Poll};
 
     use futures_util::FutureExt as _;
 
@@ -90,5 +106,19 @@ mod tests {
         gate.open();
         assert!(opened.now_or_never().is_some());
         assert!(Gate::closed().opened().now_or_never().is_none());
+    }
+
+    #[test]
+    fn work_rests_while_the_gate_is_closed() {
+        let (gate, turns) = (Gate::default(), Cell::new(0));
+        let mut work = pin!(gate.through(poll_fn(|_| {
+            turns.set(turns.get() + 1);
+            if turns.get() == 2 { Poll::Ready(()) } else { Poll::Pending }
+        })));
+        assert!(work.as_mut().now_or_never().is_none() && turns.get() == 1);
+        gate.close();
+        assert!(work.as_mut().now_or_never().is_none() && turns.get() == 1);
+        gate.open();
+        assert!(work.now_or_never().is_some() && turns.get() == 2);
     }
 }
