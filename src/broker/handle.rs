@@ -87,6 +87,12 @@ pub trait Broker: History {
     /// The last client of `channel` on this shard has left.
     fn unsubscribe(&self, channel: &ChannelName);
 
+    /// The clients of this shard have come from another process, and have these channels and no
+    /// others. To be called before [`super::BrokerTaking::finish`].
+    fn keep(&self, channels: Vec<ChannelName>) {
+        drop(channels);
+    }
+
     /// With `takes_clients` tells the other processes that this one does, which counts for
     /// [`crate::limits::PRESENCE_TTL`]; without, whether another one has said so within that time.
     /// False where nobody knows.

@@ -52,10 +52,11 @@ pub use self::{
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
     principal::{Principal, PublisherClass},
     record::TakeError,
+    redis::{NotLevel, NotSubscribed},
     refusals::RefusalExtent,
     settings::{
         BrokerSettings, HandleOwner, InvalidSettings, OnLoss, RedisSettings, RedisTls, Subscribers,
     },
-    shared::{BrokerGiving, BrokerTaking, Shared, check_redis_url, connect},
+    shared::{BrokerGiving, BrokerTaking, HaltedBroker, Shared, check_redis_url, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};

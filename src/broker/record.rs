@@ -14,7 +14,7 @@ use super::{
     history::{ChannelPart, HistoryMessage},
     idempotency::{Id, IdempotencyKey, RememberedAnswer},
     quota::WindowPart,
-    redis::{LocalOutcome, StreamShare},
+    redis::{LocalOutcome, StreamShare, TrackerRecord},
 };
 use crate::{channel::ChannelName, position::Position, record::BadRecord, ws::Kind};
 
@@ -50,12 +50,56 @@ pub(super) struct BrokerPart {
     pub(super) floors: Vec<(u64, u64)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) streams: Vec<StreamRecord>,
+    /// Channels that have clients and were not named before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) wanted: Vec<ChannelShards>,
+    /// How the process hears; with the channels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hearing: Option<HearingRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) places: Vec<PlaceRecord>,
     /// The last part of an embedded broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sequencer: Option<SequencerRecord>,
     /// The last part of a process with Redis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) local: Option<LocalRecord>,
+}
+
+impl BrokerPart {
+    /// Whether a process with Redis has given it.
+    pub(super) fn is_of_redis(&self) -> bool {
+        let has_channels = !self.wanted.is_empty() || !self.places.is_empty();
+        self.local.is_some() || self.hearing.is_some() || has_channels || !self.streams.is_empty()
+    }
+}
+
+/// How a process hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HearingRecord {
+    /// It reaches Redis.
+    pub(super) is_reached: bool,
+    /// Its shards.
+    pub(super) shards: usize,
+}
+
+/// A channel that has clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ChannelShards {
+    pub(super) channel: ChannelName,
+    /// The shards that they are on.
+    pub(super) shards: Vec<usize>,
+}
+
+/// The place to which a process has got in a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PlaceRecord {
+    pub(super) channel: ChannelName,
+    #[serde(default)]
+    pub(super) tracker: TrackerRecord,
+    /// Something before may be missing that nothing has shown yet.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub(super) is_unsure: bool,
 }
 
 /// A part of a channel's history: see [`ChannelPart`].

@@ -8,7 +8,10 @@ mod taking;
 
 use std::{rc::Rc, sync::Arc};
 
-pub use self::{giving::BrokerGiving, taking::BrokerTaking};
+pub use self::{
+    giving::{BrokerGiving, HaltedBroker},
+    taking::BrokerTaking,
+};
 use super::{
     Broker, BrokerFactory, BrokerSettings, Evicted, HandleOwner, Health, InvalidSettings, RedisTls,
     Sink, authorities,

@@ -213,6 +213,12 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
+    /// The channels with a subscriber here.
+    pub fn all_channels(&self) -> impl Iterator<Item = &ChannelName> {
+        let live = self.by_name.iter().filter(|(_, entry)| matches!(entry, Entry::Live(_)));
+        live.map(|(name, _)| name)
+    }
+
     /// Number of channels with a subscriber here.
     #[must_use]
     pub fn channel_count(&self) -> usize {

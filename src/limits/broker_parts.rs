@@ -2,6 +2,8 @@
 //!
 //! Part of [`limits`](super).
 
+use std::time::Duration;
+
 /// A part of the state in memory, and one message more: so much is collected while publishers wait.
 pub const HANDOVER_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// Messages, channels and keys in such a part.
@@ -15,6 +17,17 @@ pub const HANDOVER_SLACK_BYTES: usize = 64 * 1024 * 1024;
 pub const HANDOVER_SLACK_CHANNELS: usize = 65_536;
 /// Channels in a part that tells only how far back each can be read.
 pub const HANDOVER_FLOORS_MAX: usize = 32 * 1024;
+/// Messages that arrive at one of a process' subscribers while it lets nothing through; past it
+/// the oldest are looked for in Redis afterwards.
+pub const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A message's cost there besides its payload.
+pub const HELD_MESSAGE_COST_BYTES: usize = 256;
+/// For a shard that has not got as far as another one, and is not brought there by what arrives.
+pub const LEVEL_REST: Duration = Duration::from_millis(100);
+/// For the subscribers of a process that gives its clients away to have all that was published
+/// before.
+pub const LEVEL_DEADLINE: Duration = Duration::from_millis(400);
+
 /// The epoch of a process: with the number of the channels that were forgotten it is still one.
 pub const PROCESS_EPOCH_BYTES_MAX: usize = 16;
 

@@ -45,6 +45,8 @@ pub const HANDOVER_BUILD_DEADLINE: Duration = Duration::from_secs(30);
 pub const HANDOVER_AHEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// For the new process to reach what it needs.
 pub const HANDOVER_READY_DEADLINE: Duration = Duration::from_secs(30);
+/// For the new process to subscribe to all channels before it is ready.
+pub const HANDOVER_SUBSCRIBED_DEADLINE: Duration = Duration::from_secs(25);
 /// The pause: from the moment at which the old process begins to stop to COMMIT.
 pub const HANDOVER_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// For the old process to stop, which lets the requests in progress end: they have a second.
@@ -93,6 +95,7 @@ const _: () = {
     assert!(HANDOVER_INLINE_BYTES_MAX + 2048 <= LINK_MESSAGE_BYTES_MAX);
     assert!(HANDOVER_REASON_BYTES_MAX < LINK_MESSAGE_BYTES_MAX);
     assert!(HANDOVER_QUIET_DEADLINE.as_millis() < HANDOVER_STOP_DEADLINE.as_millis());
+    assert!(HANDOVER_SUBSCRIBED_DEADLINE.as_millis() < HANDOVER_READY_DEADLINE.as_millis());
     assert!(HANDOVER_STOP_DEADLINE.as_millis() < HANDOVER_PAUSE_MAX.as_millis());
     assert!(HANDOVER_PAUSE_MAX.as_millis() < HANDOVER_STATE_WAIT.as_millis());
     assert!(HANDOVER_PAUSE_MAX.as_millis() < HANDOVER_COMMIT_WAIT.as_millis());

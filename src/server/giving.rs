@@ -1,8 +1,8 @@
 //! The old process' side of an upgrade in place: the whole server, in parcels.
 //!
 //! It runs on the control thread. In the pause the shards halt first, until nothing is under way,
-//! and passes go on meanwhile; then all of them stop. From there on nothing changes until the new
-//! process has all, or everything goes on.
+//! and passes go on meanwhile; then the broker, once all shards have heard the same; then all of
+//! them stop. From there on nothing changes until the new process has all, or everything goes on.
 
 use std::{
     cell::RefCell,
@@ -26,11 +26,12 @@ use super::{
     upgrades::Source,
 };
 use crate::{
-    broker::{BrokerGiving, Reach},
+    broker::{BrokerGiving, HaltedBroker, Reach},
     clock::Millis,
     handover::{Content, ControlSocket, Failure, Giver, Parcel, PartKind},
     limits::{
         HANDOVER_BATCH_MAX, HANDOVER_CALM_BYTES, HANDOVER_QUIET_DEADLINE, HANDOVER_ROUNDS_MAX,
+        LEVEL_DEADLINE,
     },
     record,
     shard::{
@@ -95,6 +96,10 @@ pub(super) struct ServerGiving {
     /// The rounds of the broker's chunks so far, and the bytes of the present one.
     rounds: usize,
     round_bytes: usize,
+    /// There are no further rounds before the pause.
+    is_broker_ahead: bool,
+    /// Kept until this process goes on, or has nothing to go on with.
+    halted: Option<HaltedBroker>,
     parcels: VecDeque<Parcel<Arc<OwnedFd>>>,
     /// The shard that is being given.
     shard: usize,
@@ -113,6 +118,8 @@ impl ServerGiving {
             broker: None,
             rounds: 0,
             round_bytes: 0,
+            is_broker_ahead: false,
+            halted: None,
             parcels: VecDeque::new(),
             shard: 0,
             clients: 0,
@@ -120,9 +127,22 @@ impl ServerGiving {
         }
     }
 
-    async fn ask_all(&self, order: fn(oneshot::Sender<()>) -> Order) -> Result<(), String> {
-        let all = (0..self.server.orders.len()).map(|shard| self.server.orders.ask(shard, order));
-        join_all(all).await.into_iter().collect()
+    /// From here on nothing changes.
+    async fn stop(&mut self) -> Result<(), String> {
+        let Some(mut broker) = self.broker.take() else { return Ok(()) };
+        let level = broker.level(LEVEL_DEADLINE).await;
+        self.halted = Some(level.map_err(|error| error.to_string())?);
+        self.server.orders.ask_all(Order::Stop).await?;
+        self.parcels.extend(broker.finish().map(Self::chunk));
+        let process = &self.server.process;
+        let record = ProcessRecord {
+            bans: process.verifier.bans().record(),
+            upgrades: process.upgrades.record(),
+            paused_at_ms: self.paused_at.0,
+        };
+        let content = Content::Bytes(record::to_bytes(&record));
+        self.parcels.push_back(Parcel::new(PartKind::Process, content));
+        Ok(())
     }
 
     fn chunk(bytes: Vec<u8>) -> Parcel<Arc<OwnedFd>> {
@@ -168,18 +188,17 @@ impl Giver for ServerGiving {
     /// Rounds, until one of them is so short that the pause can have the next one.
     async fn ahead(&mut self) -> Result<Option<Parcel<Self::Descriptor>>, String> {
         let Some(broker) = &mut self.broker else { return Ok(None) };
-        loop {
+        while !self.is_broker_ahead {
             if let Some(chunk) = broker.next_chunk() {
                 self.round_bytes += chunk.len();
                 return Ok(Some(Self::chunk(chunk)));
             }
             self.rounds += 1;
             let is_calm = self.round_bytes <= HANDOVER_CALM_BYTES;
-            if is_calm || self.rounds == HANDOVER_ROUNDS_MAX {
-                return Ok(None);
-            }
+            self.is_broker_ahead = is_calm || self.rounds == HANDOVER_ROUNDS_MAX;
             self.round_bytes = 0;
         }
+        Ok(broker.next_channels().await.map(Self::chunk))
     }
 
     async fn pause(&mut self) -> Result<(), String> {
@@ -187,22 +206,18 @@ impl Giver for ServerGiving {
         self.paused_at = self.server.process.clock.now();
         self.server.gate.close();
         // A command that is still under way then is as if this process ended with it.
-        let _ = timeout(HANDOVER_QUIET_DEADLINE, self.ask_all(Order::Halt)).await;
-        self.ask_all(Order::Stop).await?;
-        let chunks = self.broker.take().into_iter().flat_map(BrokerGiving::finish);
-        self.parcels.extend(chunks.map(Self::chunk));
-        let process = &self.server.process;
-        let record = ProcessRecord {
-            bans: process.verifier.bans().record(),
-            upgrades: process.upgrades.record(),
-            paused_at_ms: self.paused_at.0,
-        };
-        let content = Content::Bytes(record::to_bytes(&record));
-        self.parcels.push_back(Parcel::new(PartKind::Process, content));
+        let _ = timeout(HANDOVER_QUIET_DEADLINE, self.server.orders.ask_all(Order::Halt)).await;
         Ok(())
     }
 
     async fn state(&mut self) -> Result<Option<Parcel<Self::Descriptor>>, String> {
+        if let Some(broker) = &mut self.broker {
+            // Nobody comes to a channel any more; the new process subscribes to these.
+            if let Some(chunk) = broker.next_channels().await {
+                return Ok(Some(Self::chunk(chunk)));
+            }
+            self.stop().await?;
+        }
         if let Some(parcel) = self.parcels.pop_front() {
             return Ok(Some(parcel));
         }
@@ -232,6 +247,8 @@ impl Giver for ServerGiving {
     }
 
     fn commit(&mut self) {
+        // Clients that stay hear on.
+        self.halted = None;
         let mut letting_go = self.server.letting_go.borrow_mut();
         self.server.orders.give_all(|| {
             let (done, is_done) = oneshot::channel();

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::shard::handover::Order;
@@ -41,6 +42,15 @@ impl Orders {
         // An error here is one of `answered`, too.
         let _ = self.0[shard].try_send(order(answer));
         answered.await.map_err(|_| format!("shard {shard} has ended, or hangs"))
+    }
+
+    /// The same of all.
+    pub(super) async fn ask_all(
+        &self,
+        order: fn(oneshot::Sender<()>) -> Order,
+    ) -> Result<(), String> {
+        let all = (0..self.len()).map(|shard| self.ask(shard, order));
+        join_all(all).await.into_iter().collect()
     }
 
     /// Orders something of all.

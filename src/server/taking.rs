@@ -23,6 +23,7 @@ use crate::{
     clock::{Clock, Millis},
     config::{Config, VERSION},
     handover::{self, ControlSocket, Failure, Identity, Link, Parcel, PartKind, Step, Taker},
+    limits::{HANDOVER_PART_DEADLINE, HANDOVER_SUBSCRIBED_DEADLINE},
     record,
     shard::handover::{Order, Part, PartOf, Taken},
     socket_file::SocketFileRecord,
@@ -132,16 +133,22 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
     }
 
     async fn ready(&mut self) -> Result<(), String> {
-        self.built().map(drop)
+        let broker = self.built()?.broker.as_mut().ok_or("its broker was handed in")?;
+        broker.subscribed(HANDOVER_SUBSCRIBED_DEADLINE).await.map_err(|error| error.to_string())
     }
 
     async fn restore(&mut self, part: Parcel<OwnedFd>) -> Result<(), String> {
-        self.built()?.take(part).await
+        let built = self.built()?;
+        built.take(part).await?;
+        let broker = built.broker.as_mut().ok_or("its broker was handed in")?;
+        // To channels that were named in this part, if there are some.
+        broker.subscribed(HANDOVER_PART_DEADLINE).await.map_err(|error| error.to_string())
     }
 
     async fn prepare(&mut self) -> Result<(), String> {
         let built = self.built.as_mut().ok_or(NOT_BUILT)?;
         let broker = built.broker.take().ok_or("its broker was handed in")?;
+        built.running.orders().ask_all(Order::Taken).await?;
         broker.finish().map_err(|error| error.to_string())?;
         let bans = std::mem::take(&mut built.process.bans);
         let restored = built.running.process().verifier.bans().restore(bans);

@@ -8,6 +8,7 @@
 //! | [`Order::Resume`] | it goes on, whatever came before | |
 //! | [`Order::LetGo`] | what was recorded is another process' | |
 //! | [`Order::Take`] | | a part of the state is here, no socket is touched |
+//! | [`Order::Taken`] | | all clients are here: their channels are |
 //! | [`Order::Begin`] | | it serves |
 //!
 //! A shard of a new process is built behind closed gates, and waits for these.
@@ -75,6 +76,8 @@ pub enum Order {
     LetGo(oneshot::Sender<()>),
     /// A part of an old process' shard.
     Take(Taken, oneshot::Sender<Result<(), Fault>>),
+    /// That was all: the broker is to know the clients' channels.
+    Taken(oneshot::Sender<()>),
     /// The old process has given all up.
     Begin,
 }
@@ -154,6 +157,10 @@ impl Shift {
             }
             Order::Take(taken, answer) => {
                 let _ = answer.send(self.take(taken));
+            }
+            Order::Taken(done) => {
+                self.core.broker.keep(self.core.with(|clients| clients.all_channels()));
+                let _ = done.send(());
             }
             Order::Begin => self.begin().await,
         }

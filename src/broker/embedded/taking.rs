@@ -46,10 +46,10 @@ impl SequencerTaking {
         part: BrokerPart,
         now: Millis,
     ) -> Result<(), TakeError> {
-        let BrokerPart { at_ms, channels, answers, floors, streams, sequencer, local } = part;
-        if local.is_some() || !streams.is_empty() {
+        if part.is_of_redis() {
             return Err(TakeError::OtherBroker);
         }
+        let BrokerPart { at_ms, channels, answers, floors, sequencer, .. } = part;
         let (first, first_ms) = *self.began.get_or_insert((now, at_ms));
         let at = Millis(first.0.saturating_add(at_ms).saturating_sub(first_ms));
         for channel in channels {

@@ -51,8 +51,6 @@ fn part() -> BrokerPart {
             answer(Principal::Anonymous, "k3"),
         ],
         floors: vec![(7, 41), (3, 9)],
-        streams: Vec::new(),
-        local: None,
         sequencer: Some(SequencerRecord {
             process_epoch: "0123456789abcdef".into(),
             uses: 12,
@@ -60,6 +58,7 @@ fn part() -> BrokerPart {
             evicted_channels: 2,
             slots: vec![SlotRecord { channel: channel("news"), interval_ms: 10_000, number: 77 }],
         }),
+        ..BrokerPart::default()
     }
 }
 
@@ -91,9 +90,23 @@ fn local_part() -> BrokerPart {
     }
 }
 
+/// A part with the channels of such a process.
+fn channels_part() -> BrokerPart {
+    let channel = ChannelName::new("news").unwrap();
+    let tracker = TrackerRecord::default();
+    BrokerPart {
+        at_ms: 3,
+        wanted: vec![ChannelShards { channel: channel.clone(), shards: vec![0, 2] }],
+        hearing: Some(HearingRecord { is_reached: true, shards: 3 }),
+        places: vec![PlaceRecord { channel, tracker, is_unsure: true }],
+        ..BrokerPart::default()
+    }
+}
+
 #[test]
 fn a_recording_of_a_process_with_redis_is_read() {
     recordings::check("broker/redis", &local_part());
+    recordings::check("broker/channels", &channels_part());
 }
 
 /// The state that an earlier version has handed over is taken over.
@@ -166,6 +179,7 @@ fn another_kind_of_broker_is_refused() {
     let other = |taken| matches!(taken, Err(TakeError::OtherBroker));
     let only_answers =
         |part: BrokerPart| BrokerPart { answers: part.answers, ..BrokerPart::default() };
+    assert!(other(sequencer(channels_part())));
     assert!(other(sequencer(local_part())) && other(sequencer(only_answers(local_part()))));
     assert!(other(process(part())) && other(process(only_answers(part()))));
     assert!(sequencer(part()).is_ok() && process(local_part()).is_ok());

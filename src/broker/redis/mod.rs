@@ -18,6 +18,7 @@
 //! | `publish` | messages on their way into Redis, or past it |
 //! | `announcing` | announcements on their way to the other processes |
 //! | `probes` | whether Redis accepts writes, and which processes take clients |
+//! | `handover` | subscriptions of a process that gives its clients away, or takes some |
 //! | `process` | the state that all handles of a process share |
 //! | `settings` | the operator's settings for Redis, checked once |
 //! | `task` | a task that ends with its owner |
@@ -29,6 +30,7 @@ mod commands;
 mod discovery;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod handover;
 mod local;
 mod net;
 mod probes;
@@ -50,8 +52,9 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use fred::prelude::Server;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 
+pub use self::handover::{NotLevel, NotSubscribed};
 #[cfg(test)]
-pub(super) use self::local::state::LocalState;
+pub(super) use self::local::{LocalTaking, state::LocalState};
 use self::{
     commands::{cluster_view::ClusterView, connectivity::Connectivity, router::CommandRouter},
     discovery::{sentinel, slot_map_refresh::SlotMapRefresher},
@@ -59,6 +62,7 @@ use self::{
     probes::{presence, watch},
     publish::Publisher,
     pubsub::{
+        moving,
         positions::Positions,
         shard_subscriptions::ShardSubscriptions,
         source::{SharedListener, SubscriptionSource},
@@ -67,8 +71,10 @@ use self::{
     task::Task,
 };
 pub(super) use self::{
-    local::{LocalGiving, LocalOutcome, LocalTaking, StreamShare},
+    handover::{HaltedProcess, RedisGiving, RedisTaking},
+    local::{LocalOutcome, StreamShare},
     process::Process,
+    recovery::sequence::moving::TrackerRecord,
 };
 use super::{
     Announcement, Broker, HandleOwner, History, Message, PeriodicSlot, Position, Publication,
@@ -128,6 +134,11 @@ impl RedisBroker {
             receiving.extend(tasks);
             Rc::new(subscriptions)
         });
+        if let (Some(shard), Some(subscriptions)) = (shard, &subscriptions) {
+            let (own, shared) = (subscriptions.clone(), process.shared_subscriber.clone());
+            let orders = process.orders.clone();
+            receiving.push(Task::spawn(moving::carry_out(own, shared, orders, shard)));
+        }
         let source = Rc::new(match (shard, &process.shared_subscriber, &subscriptions) {
             (Some(shard), Some(shared), _) => {
                 SubscriptionSource::Shared(SharedListener::new(shared.clone(), shard))
@@ -252,6 +263,10 @@ impl Broker for RedisBroker {
     fn unsubscribe(&self, channel: &ChannelName) {
         self.positions.forget(channel);
         self.source.unwant(channel);
+    }
+
+    fn keep(&self, channels: Vec<ChannelName>) {
+        self.source.keep(channels);
     }
 
     fn presence(&self, takes_clients: bool) -> LocalBoxFuture<'_, bool> {

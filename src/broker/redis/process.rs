@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{
     discovery::destination::Destination,
-    local::{LocalGiving, LocalTaking, state::LocalState},
-    pubsub::shared::SharedSubscriber,
+    local::state::LocalState,
+    pubsub::{moving::Orders, shared::SharedSubscriber},
     recovery::{empty_epoch::EmptyEpoch, memory::Memory, position_query::PositionQueries},
     settings::ProcessSettings,
 };
@@ -14,8 +14,6 @@ use crate::{
     broker::{
         Evicted, Health, HistorySettings, InvalidSettings, OnLoss, RedisSettings, Sink,
         fanout::Fanout,
-        history::PartBounds,
-        record::{BrokerPart, TakeError},
     },
     clock::{Clock, Millis},
 };
@@ -37,6 +35,8 @@ pub(in crate::broker) struct Process {
     pub(super) memory: Arc<Memory>,
     pub(super) queries: Arc<PositionQueries>,
     pub(super) empty_epoch: Arc<EmptyEpoch>,
+    /// Orders to each shard's subscribers, while the process is handed over.
+    pub(super) orders: Arc<Vec<Orders>>,
 }
 
 impl Process {
@@ -61,6 +61,7 @@ impl Process {
             health,
             settings,
             local: Fanout::new(sinks.clone(), local_state),
+            orders: Arc::new(sinks.iter().map(|_| Orders::default()).collect()),
             sinks,
             shared_subscriber: shared,
             memory: Arc::new(Memory::new(clock, history)),
@@ -77,38 +78,6 @@ impl Process {
     /// The evictions from histories for want of room.
     pub(in crate::broker) fn evicted(&self) -> Evicted {
         self.memory.evicted()
-    }
-
-    /// Begins to hand its own knowledge over.
-    pub(in crate::broker) fn give(&self) -> LocalGiving {
-        LocalGiving::new(PartBounds::default(), self.clock.now())
-    }
-
-    /// The next part of a round; None at its end.
-    pub(in crate::broker) fn next_part(&self, giving: &mut LocalGiving) -> Option<BrokerPart> {
-        giving.next(&self.local.lock().state, self.clock.now())
-    }
-
-    /// All parts that are left.
-    pub(in crate::broker) fn last_parts(&self, giving: LocalGiving) -> Vec<BrokerPart> {
-        let clock_ahead_ms = self.health.clock_ahead_ms();
-        giving.finish(&self.local.lock().state, clock_ahead_ms, self.clock.now())
-    }
-
-    /// Begins to take over the knowledge of another process.
-    pub(in crate::broker) fn take_over(&self) -> LocalTaking {
-        LocalTaking::new(self.local.lock().state.empty_like())
-    }
-
-    /// Goes on with that instead of its own.
-    ///
-    /// # Errors
-    /// When the last part is missing.
-    pub(in crate::broker) fn taken_over(&self, taking: LocalTaking) -> Result<(), TakeError> {
-        let (state, clock_ahead_ms) = taking.finish()?;
-        *self.local.lock().state = state;
-        self.health.set_clock_ahead_ms(clock_ahead_ms);
-        Ok(())
     }
 
     /// Where what the subscriber of `shard` hears goes.

@@ -2,7 +2,7 @@
 //!
 //! Bytes come out, for a transport to write; what they are is known to `record` alone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Mode, Shared};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         embedded::{Embedded, SequencerGiving},
         history::PartBounds,
         record::BrokerPart,
-        redis::{LocalGiving, Process},
+        redis::{HaltedProcess, NotLevel, Process, RedisGiving},
     },
     clock::Clock,
     record,
@@ -20,7 +20,8 @@ use crate::{
 ///
 /// A thread takes chunks in rounds: the first one brings all that the broker knows, and each
 /// further one what has changed since. Once nobody publishes any more, the rest follows. With Redis
-/// the chunks hold the process's own knowledge: channels and histories are in Redis.
+/// the chunks hold the process's own knowledge, for channels and histories are in Redis; and by
+/// [`BrokerGiving::next_channels`] the new process learns the channels to be subscribed to.
 #[derive(Debug)]
 pub struct BrokerGiving {
     clock: Clock,
@@ -30,7 +31,14 @@ pub struct BrokerGiving {
 #[derive(Debug)]
 enum Source {
     Embedded(Arc<Embedded>, SequencerGiving),
-    Redis(Arc<Process>, LocalGiving),
+    Redis(Arc<Process>, RedisGiving),
+}
+
+/// A broker that delivers nothing from Redis as long as this is kept; nothing is lost by it.
+#[derive(Debug)]
+pub struct HaltedBroker {
+    /// Kept, and dropped.
+    _process: Option<HaltedProcess>,
 }
 
 impl Shared {
@@ -62,6 +70,44 @@ impl BrokerGiving {
             Source::Redis(process, giving) => process.next_part(giving),
         };
         Some(record::to_bytes(&part?))
+    }
+
+    /// The next chunk of a round of channels: the first round names all that have clients, and each
+    /// further one those that have some since. None at the round's end. Without Redis there is
+    /// none.
+    ///
+    /// The last round is to begin when no client can come to a channel any more, and to be with the
+    /// new process, which has subscribed by then, before [`BrokerGiving::level`].
+    ///
+    /// # Cancel safety
+    /// May be dropped: the hand-over cannot go on then.
+    pub async fn next_channels(&mut self) -> Option<Vec<u8>> {
+        match &mut self.source {
+            Source::Embedded(..) => None,
+            Source::Redis(process, giving) => {
+                let part = process.next_channels(giving).await?;
+                Some(record::to_bytes(&part))
+            }
+        }
+    }
+
+    /// Waits until all that was published by now is in the mailboxes, and that of all shards alike;
+    /// from then on nothing more gets there. It takes at most twice `within`, mostly a round trip
+    /// to Redis: what has not arrived by then is the new process' to look for. The shards must take
+    /// from their mailboxes meanwhile, and once more after it, before clients are recorded; the
+    /// chunks of [`BrokerGiving::finish`] hold the channels' places.
+    ///
+    /// # Errors
+    /// When a shard does not answer. The broker delivers again then.
+    ///
+    /// # Cancel safety
+    /// May be dropped: the broker delivers again then.
+    pub async fn level(&mut self, within: Duration) -> Result<HaltedBroker, NotLevel> {
+        let _process = match &mut self.source {
+            Source::Embedded(..) => None,
+            Source::Redis(process, giving) => Some(process.level(giving, within).await?),
+        };
+        Ok(HaltedBroker { _process })
     }
 
     /// All chunks that are left. Later publications are in none of them.

@@ -1,13 +1,13 @@
 //! The state of another process's broker, as this process takes it over before it publishes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Mode, Shared};
 use crate::{
     broker::{
         embedded::{Embedded, SequencerTaking},
         record::{BrokerPart, TakeError},
-        redis::{LocalTaking, Process},
+        redis::{NotSubscribed, Process, RedisTaking},
     },
     clock::Clock,
     limits::SEQUENCER_CHANNELS_MAX,
@@ -25,11 +25,15 @@ pub struct BrokerTaking {
 #[derive(Debug)]
 enum Target {
     Embedded(Arc<Embedded>, SequencerTaking),
-    Redis(Arc<Process>, LocalTaking),
+    Redis(Arc<Process>, RedisTaking),
 }
 
 impl Shared {
-    /// Begins to take over the state of another process's broker. None: it is the caller's own.
+    /// Begins to take over the state of another process's broker, before this one's handles are
+    /// made. None: it is the caller's own.
+    ///
+    /// With Redis nothing that is published arrives from here on: it waits until the end, or until
+    /// this is dropped.
     #[must_use]
     pub fn take_over(&self) -> Option<BrokerTaking> {
         let target = match &self.mode {
@@ -54,12 +58,30 @@ impl BrokerTaking {
         let part: BrokerPart = record::from_bytes(chunk)?;
         match &mut self.target {
             Target::Embedded(_, taking) => taking.put(part, self.clock.now()),
-            Target::Redis(_, taking) => taking.put(part, self.clock.now()),
+            Target::Redis(process, taking) => process.put(taking, part, self.clock.now()),
+        }
+    }
+
+    /// Waits until Redis is reached and all channels that were named so far are subscribed to; if
+    /// the other process does not reach Redis either, for nothing. To be called when a round of
+    /// [`super::BrokerGiving::next_channels`] has arrived, before the other process learns that it
+    /// has.
+    ///
+    /// # Errors
+    /// When that takes longer than `within`.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn subscribed(&mut self, within: Duration) -> Result<(), NotSubscribed> {
+        match &mut self.target {
+            Target::Embedded(..) => Ok(()),
+            Target::Redis(process, taking) => process.subscribed(taking, within).await,
         }
     }
 
     /// All has arrived: the process's broker continues the other one's, from the next message on.
-    /// Its own past is forgotten.
+    /// Its own past is forgotten. Each shard has to have called [`crate::broker::Broker::keep`] by
+    /// now. With Redis the messages follow that clients have not got: into the mailboxes.
     ///
     /// # Errors
     /// When the last chunk is missing; then the broker is as it was.

@@ -235,6 +235,12 @@ impl ConnectionTable {
         self.hub.has_channel(channel)
     }
 
+    /// The channels that have a client.
+    #[must_use]
+    pub fn all_channels(&self) -> Vec<ChannelName> {
+        self.hub.all_channels().cloned().collect()
+    }
+
     /// Ends the entry and drops the descriptor, then the guard.
     pub(super) fn end(&mut self, key: Key, reason: CloseReason) {
         let Some(slot) = self.entries.get_mut(key.index()) else { return };

@@ -94,7 +94,8 @@ impl LocalGiving {
         (!streams.is_empty()).then(|| BrokerPart { streams, ..self.empty(now) })
     }
 
-    fn empty(&self, now: Millis) -> BrokerPart {
+    /// A part of this moment with nothing in it.
+    pub(in crate::broker) fn empty(&self, now: Millis) -> BrokerPart {
         BrokerPart { at_ms: millis(now - self.began), ..BrokerPart::default() }
     }
 }
@@ -114,7 +115,7 @@ impl LocalTaking {
         part: BrokerPart,
         now: Millis,
     ) -> Result<(), TakeError> {
-        let BrokerPart { at_ms, answers, streams, local, channels, sequencer, floors: _ } = part;
+        let BrokerPart { at_ms, answers, streams, local, channels, sequencer, .. } = part;
         if sequencer.is_some() || !channels.is_empty() {
             return Err(TakeError::OtherBroker);
         }

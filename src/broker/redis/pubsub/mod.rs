@@ -4,6 +4,8 @@
 mod cluster_node;
 mod command;
 mod delivery;
+mod held;
+pub(super) mod moving;
 pub(super) mod positions;
 pub(super) mod shard_subscriptions;
 pub(super) mod sharded;

@@ -24,8 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ShardSubscriptions {
     /// Hears our heartbeats and the raw channel; all channels, unless this is a cluster.
-    first: Rc<Subscriber>,
-    sharded: Option<Rc<ShardedSubscribers>>,
+    pub(super) first: Rc<Subscriber>,
+    pub(super) sharded: Option<Rc<ShardedSubscribers>>,
 }
 
 impl ShardSubscriptions {
@@ -118,6 +118,6 @@ impl ShardSubscriptions {
 
     /// Returns the tasks that have to end with it.
     pub(crate) fn close(&self) -> Vec<Task> {
-        self.sharded.as_ref().map(|sharded| sharded.close()).unwrap_or_default()
+        self.sharded.as_ref().map(|sharded| sharded.end()).unwrap_or_default()
     }
 }

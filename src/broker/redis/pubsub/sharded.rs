@@ -8,7 +8,7 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use fred::prelude::Server;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     cluster_node::ClusterNode,
@@ -35,6 +35,7 @@ pub(crate) struct ShardedSubscribers {
     recoverer: Rc<Recoverer>,
     sink: Arc<dyn Sink>,
     state: RefCell<State>,
+    settled: Notify,
 }
 
 /// # Invariants
@@ -44,6 +45,16 @@ pub(crate) struct ShardedSubscribers {
 struct State {
     nodes: HashMap<Server, Running>,
     unassigned: Subscriptions,
+    /// Whether arriving messages wait.
+    hold: Hold,
+}
+
+/// Whether subscribers let through what arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Open,
+    Closed,
+    AwaitsPlaces,
 }
 
 /// A subscriber at work.
@@ -57,8 +68,9 @@ struct Running {
 
 impl ShardedSubscribers {
     pub(crate) fn new(recoverer: Rc<Recoverer>, sink: Arc<dyn Sink>) -> Self {
-        let state = State { nodes: HashMap::new(), unassigned: Subscriptions::awaited() };
-        Self { recoverer, sink, state: RefCell::new(state) }
+        let (nodes, unassigned) = (HashMap::new(), Subscriptions::awaited());
+        let state = State { nodes, unassigned, hold: Hold::Open };
+        Self { recoverer, sink, state: RefCell::new(state), settled: Notify::new() }
     }
 
     pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
@@ -105,7 +117,7 @@ impl ShardedSubscribers {
     }
 
     /// The subscribers' tasks, to be ended. Nothing is wanted any more.
-    pub(super) fn close(&self) -> Vec<Task> {
+    pub(super) fn end(&self) -> Vec<Task> {
         let mut state = self.state.borrow_mut();
         state.unassigned = Subscriptions::default();
         let nodes = std::mem::take(&mut state.nodes);
@@ -135,6 +147,17 @@ impl ShardedSubscribers {
             None => self.router().connectivity.subscribed(Component::UNASSIGNED),
         }
         state.nodes.retain(|_, running| self.is_needed(running));
+        self.settled.notify_waiters();
+    }
+
+    /// Resolves when the server of every wanted channel is known.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub(super) async fn assigned(&self) {
+        while self.state.borrow().unassigned.wanted().next().is_some() {
+            self.settled.notified().await;
+        }
     }
 
     fn is_needed(&self, running: &mut Running) -> bool {
@@ -163,6 +186,39 @@ impl ShardedSubscribers {
         state.nodes.get(&owner).map(|running| running.subscriber.clone())
     }
 
+    /// Those that are at work.
+    pub(super) fn subscribers(&self) -> Vec<Rc<Subscriber>> {
+        let state = self.state.borrow();
+        state.nodes.values().map(|running| running.subscriber.clone()).collect()
+    }
+
+    /// Channels whose server is not known.
+    pub(super) fn with_unassigned<R>(&self, act: impl FnOnce(&mut Subscriptions) -> R) -> R {
+        act(&mut self.state.borrow_mut().unassigned)
+    }
+
+    /// From here on nothing is let through.
+    pub(super) fn close(&self) {
+        self.state.borrow_mut().hold = Hold::Closed;
+        self.subscribers().iter().for_each(|subscriber| subscriber.close());
+    }
+
+    /// Nothing is let through until the places of another process are known.
+    pub(super) fn await_places(&self) {
+        let mut state = self.state.borrow_mut();
+        state.hold = Hold::AwaitsPlaces;
+        state.unassigned.hold();
+        state.nodes.values().for_each(|running| running.subscriber.await_places());
+    }
+
+    /// All is let through.
+    pub(super) fn open(&self) {
+        let mut state = self.state.borrow_mut();
+        state.hold = Hold::Open;
+        state.unassigned.go_on();
+        state.nodes.values().for_each(|running| running.subscriber.open());
+    }
+
     /// The subscriber on `server`, started if there was none.
     fn subscriber(&self, state: &mut State, server: &Server) -> Rc<Subscriber> {
         let running = state.nodes.entry(server.clone()).or_insert_with(|| {
@@ -170,6 +226,11 @@ impl ShardedSubscribers {
             let component = self.router().connectivity.new_component();
             let (recoverer, sink) = (self.recoverer.clone(), self.sink.clone());
             let subscriber = Rc::new(Subscriber::on_node(recoverer, sink, component, node));
+            match state.hold {
+                Hold::Open => {}
+                Hold::Closed => subscriber.close(),
+                Hold::AwaitsPlaces => subscriber.await_places(),
+            }
             let task = Task::spawn(subscriber.clone().run());
             Running { subscriber, task, idle: false }
         });

@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::{Notify, oneshot};
 
-use super::subscriptions::Confirmation;
+use super::subscriptions::{Confirmation, Place};
 use crate::{
     broker::{Announcement, Missed, Publication, Sink, redis::protocol::replies::StreamPosition},
     channel::ChannelName,
@@ -163,6 +163,41 @@ impl SharedSubscriber {
     /// The position of [`Self::begin`], if nothing has arrived since.
     pub(super) fn begun_at(&self, channel: &ChannelName) -> Option<Position> {
         self.state().begun.get(channel).cloned()
+    }
+
+    /// The first shard goes on with `channel` where another process was, which `place` says;
+    /// `begun`: see [`Self::begin`].
+    pub(super) fn adopted(&self, channel: &ChannelName, begun: Option<Position>, place: &Place) {
+        let mut state = self.state();
+        if !state.hearers.contains_key(channel) {
+            return;
+        }
+        if place.tracker.newest().is_some() {
+            state.with_baseline.insert(channel.clone());
+        }
+        if let Some(begun) = begun {
+            state.begun.insert(channel.clone(), begun);
+        }
+    }
+
+    /// The channels that shards have, and which.
+    pub(in crate::broker::redis) fn hearers(&self) -> Vec<(ChannelName, Vec<usize>)> {
+        let state = self.state();
+        let hearers = state.hearers.iter();
+        hearers
+            .map(|(channel, shards)| (channel.clone(), shards.iter().copied().collect()))
+            .collect()
+    }
+
+    /// Channels of `subscribed` that no shard wants are to be unsubscribed.
+    pub(super) fn end_unheard(&self, subscribed: Vec<ChannelName>) {
+        let mut state = self.state();
+        for channel in subscribed {
+            if !state.hearers.contains_key(&channel) {
+                state.changed.entry(channel).or_default();
+            }
+        }
+        self.changed.notify_one();
     }
 
     /// The first shard waits for the confirmation of `channel`, for those that wait for it here.

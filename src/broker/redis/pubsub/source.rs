@@ -67,6 +67,15 @@ impl SubscriptionSource {
         }
     }
 
+    /// The handle's clients have these channels, and no others.
+    pub(crate) fn keep(&self, channels: Vec<ChannelName>) {
+        match self {
+            Self::Nothing => {}
+            Self::Own(subscriptions) => subscriptions.keep(channels),
+            Self::Shared(_) => channels.into_iter().for_each(|channel| drop(self.want(channel))),
+        }
+    }
+
     /// The confirmation since which all that is published to `channel` arrives.
     pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         match self {

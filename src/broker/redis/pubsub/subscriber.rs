@@ -6,13 +6,14 @@
 //! delivers a message twice and never passes over a hole without telling the sink.
 
 mod announcements;
+mod arriving;
+mod holding;
 mod on_node;
 mod requests;
 mod session;
 
 use std::{cell::RefCell, pin::pin, rc::Rc, sync::Arc};
 
-use bytes::Bytes;
 use fred::prelude::Server;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::sync::{Notify, oneshot};
@@ -20,15 +21,15 @@ use tokio::sync::{Notify, oneshot};
 use self::session::{Session, Unanswered, into_bytes};
 use super::{
     cluster_node::ClusterNode,
-    command::Command,
     delivery::Delivery,
+    held::Held,
     shared::SharedSubscriber,
     subscriptions::{Confirmation, Subscriptions},
     topic::Topic,
 };
 use crate::{
     broker::{
-        Missed, Reach, Sink,
+        Reach, Sink,
         redis::{
             commands::{connectivity::Component, router::CommandRouter},
             net::{
@@ -39,7 +40,6 @@ use crate::{
             raw::bridge::Bridge,
             recovery::recoverer::Recoverer,
         },
-        refusals::Subject,
     },
     channel::ChannelName,
     limits::{
@@ -62,6 +62,13 @@ pub(crate) struct Subscriber {
     pub(super) component: Component,
     /// The one server that it is on; None: wherever the first command connection is.
     node: Option<ClusterNode>,
+    /// Messages that wait while the process is handed over.
+    held: RefCell<Held>,
+    /// Callers that want all to have arrived that was published before they asked; and then nothing
+    /// more.
+    halts: RefCell<Vec<oneshot::Sender<()>>>,
+    /// All is subscribed, or what was held has got somewhere.
+    progressed: Notify,
 }
 
 impl Subscriber {
@@ -115,6 +122,9 @@ impl Subscriber {
             announcements_heard: Notify::new(),
             component,
             node: None,
+            held: RefCell::default(),
+            halts: RefCell::default(),
+            progressed: Notify::new(),
         }
     }
 
@@ -176,6 +186,7 @@ impl Subscriber {
                 self.router.health.out_of_reach(&told(&server, &error));
             }
             self.subscriptions.borrow_mut().disconnected();
+            self.halts.borrow_mut().clear();
             self.router.connectivity.unsubscribed(self.component);
             self.lost();
             if let Some(shared_subscriber) = &self.delivery.shared {
@@ -201,6 +212,7 @@ impl Subscriber {
         let mut moved = pin!(destination.node_ids.left(server, node.as_ref()));
         let mut over = pin!(destination.generations.ended(generation));
         loop {
+            self.let_through().await?;
             self.tell(&mut session).await?;
             let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
             tokio::select! {
@@ -249,10 +261,13 @@ impl Subscriber {
             session.connection.command(&command.words(is_sharded));
             session.unanswered.push_back(Unanswered::Command(command));
         }
+        self.ask_for_halt(session);
         session.connection.flush().await?;
         let is_told = self.subscriptions.borrow().is_told();
         if is_told && session.unanswered.is_empty() {
-            self.delivery.check().await?;
+            if !self.held.borrow().is_closed() {
+                self.delivery.check().await?;
+            }
             if self.router.connectivity.is_awaited(self.component) {
                 // Once the process is ready, raw messages have a bridge.
                 if let Some(bridge) = &self.bridge {
@@ -260,6 +275,7 @@ impl Subscriber {
                 }
             }
             self.router.connectivity.subscribed(self.component);
+            self.progressed.notify_waiters();
         }
         Ok(())
     }
@@ -324,7 +340,14 @@ impl Subscriber {
         let Some(first) = session.unanswered.pop_front() else {
             return Err(ConnectionError::Protocol("an answer to nothing".to_owned()));
         };
-        let Unanswered::Command(command) = first else { return Ok(()) };
+        let command = match first {
+            Unanswered::Command(command) => command,
+            Unanswered::Ping => return Ok(()),
+            Unanswered::Halt(callers) => {
+                self.halted(callers);
+                return Ok(());
+            }
+        };
         if let Some(error) = &refusal {
             if self.redirect(&command, error) {
                 return Ok(());
@@ -340,59 +363,5 @@ impl Subscriber {
         self.tell_hearers(&command, refusal.is_some());
         self.note_announcements(&command);
         Ok(())
-    }
-
-    /// The effect of an answer on readiness, and on callers that don't get what they wanted.
-    fn judge(&self, command: &Command, refusal: Option<&str>, is_news: bool) {
-        let Command::Subscribe(name) = command else { return };
-        let (refusals, now) = (&self.router.health.refusals, self.router.clock.now());
-        let Some(error) = refusal else {
-            let is_it = |channel: &_| self.router.settings.names.channel(channel) == *name;
-            return refusals.subscription_accepted(is_it, now);
-        };
-        let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
-        let Some(Topic::Channel(channel)) = known else { return };
-        // Else it is the command that is refused, whatever the channel.
-        let is_default = channel == ChannelName::default_channel();
-        let is_channels = error.starts_with("NOPERM") && error.contains(" channel") && !is_default;
-        let subject = Subject::Subscription(Some(channel.clone()).filter(|_| is_channels));
-        refusals.refused(subject, refusal::reason(error), &error, (now, now));
-        if is_news {
-            // Its missed messages are unknown.
-            self.delivery.sink.gap(&channel, Missed { epoch: None, from: 1, to: None, sure: true });
-        }
-    }
-
-    async fn message(&self, name: &[u8], payload: Bytes) -> Result<(), ConnectionError> {
-        let Ok(name) = std::str::from_utf8(name) else { return Ok(()) };
-        let topic = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
-        match topic {
-            Some(Topic::Channel(channel)) => {
-                self.delivery.publication(channel, name, &payload).await?
-            }
-            Some(Topic::Raw) => {
-                if let Some(bridge) = &self.bridge {
-                    bridge.raw(payload).await;
-                }
-            }
-            Some(Topic::Marks) => {
-                if let Some(bridge) = &self.bridge {
-                    bridge.mark(&payload).await;
-                }
-            }
-            Some(Topic::Heartbeat) => self.router.connectivity.heartbeat_returned(&payload),
-            Some(Topic::Announcements) => self.announced(&payload).await,
-            // Unsubscribed meanwhile.
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// Whether raw messages and the lease's marks arrive.
-    pub(super) fn hears_raw(&self) -> bool {
-        let subscriptions = self.subscriptions.borrow();
-        let is_heard = |name: &str| subscriptions.confirmed_by(name).is_some();
-        let raw = self.router.settings.raw_channel.as_deref();
-        raw.is_some_and(is_heard) && self.bridge.as_ref().is_some_and(|it| is_heard(it.marks()))
     }
 }

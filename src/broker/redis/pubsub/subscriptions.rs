@@ -4,10 +4,13 @@
 //! so however often a channel comes and goes while Redis is slow, the waiting commands are bounded
 //! by the number of channels. A connection's end forgets what was told, never what is wanted.
 
+mod moving;
+
 use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::oneshot;
 
+pub(in crate::broker::redis) use self::moving::{Moving, Place};
 use super::{command::Command, topic::Topic};
 use crate::{
     broker::redis::{commands::connectivity::Component, recovery::sequence::SequenceTracker},
@@ -37,14 +40,6 @@ pub(super) struct Subscription {
     waiters: Vec<oneshot::Sender<()>>,
 }
 
-/// A wanted channel on its way from one connection to another.
-#[derive(Debug)]
-pub(super) struct Moving {
-    topic: Topic,
-    tracker: SequenceTracker,
-    waiters: Vec<oneshot::Sender<()>>,
-}
-
 /// The confirmation since which a channel is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Confirmation {
@@ -70,6 +65,8 @@ pub(crate) struct Subscriptions {
     awaited: bool,
     /// How many subscriptions were confirmed, again and again.
     confirmations: u64,
+    /// Places of channels are another process' matter, and will be known.
+    is_held: bool,
 }
 
 impl Subscriptions {
@@ -86,6 +83,9 @@ impl Subscriptions {
             known.wanted = true;
             // Messages between two subscriptions were not meant for us.
             known.tracker = SequenceTracker::default();
+            if self.is_held {
+                known.tracker.interrupt();
+            }
             // Redis was not told yet that the channel is unwanted.
             if known.told && known.unanswered == 0 {
                 self.confirmations += 1;
@@ -158,33 +158,6 @@ impl Subscriptions {
             known.refused = false;
             known.unanswered = 0;
             known.queued = false;
-        }
-    }
-
-    /// Takes a channel away: it is wanted on another connection.
-    pub(super) fn take(&mut self, name: &str) -> Option<Moving> {
-        let known = self.get_mut(name)?;
-        let moving = Moving {
-            topic: known.topic.clone(),
-            tracker: std::mem::take(&mut known.tracker),
-            waiters: std::mem::take(&mut known.waiters),
-        };
-        self.unwant(name);
-        Some(moving)
-    }
-
-    /// Adopts a channel that was wanted on another connection: its state is kept.
-    pub(super) fn adopt(&mut self, name: String, moving: Moving) {
-        let Moving { topic, tracker, waiters } = moving;
-        let may_wait = self.want(name.clone(), topic).is_some();
-        let Some(known) = self.by_name.get_mut(&name) else { return };
-        known.tracker = tracker;
-        known.tracker.interrupt();
-        if may_wait {
-            known.waiters.extend(waiters);
-        }
-        if known.confirmed.is_some() {
-            self.unchecked.push_back(name);
         }
     }
 

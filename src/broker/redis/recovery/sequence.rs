@@ -5,6 +5,8 @@
 //! rolls a channel back, which then continues from an offset that was used before. Only nonces
 //! distinguish these messages from the lost ones.
 
+pub(crate) mod moving;
+
 use std::{cmp::Ordering, collections::VecDeque};
 
 use crate::{

@@ -86,4 +86,22 @@ impl Delivery {
         }
         Ok(())
     }
+
+    /// The same for one that has waited while the process was handed over: the other process may
+    /// have had it.
+    pub(crate) async fn publication_held(
+        &self,
+        channel: ChannelName,
+        name: &str,
+        payload: &Bytes,
+    ) -> Result<(), ConnectionError> {
+        let was_there = envelope::decode(payload).is_some_and(|it| {
+            self.with_tracker(name, |tracker| tracker.is_past(it.epoch, it.offset, it.nonce))
+                == Some(true)
+        });
+        if was_there {
+            return Ok(());
+        }
+        self.publication(channel, name, payload).await
+    }
 }

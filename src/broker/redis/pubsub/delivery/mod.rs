@@ -7,11 +7,13 @@
 //! | `verification` | a message that does not simply follow: whether Redis knows it |
 //! | `catch_up` | a comparison with Redis' position after each subscription |
 //! | `repair` | missing messages, fetched or reported |
+//! | `leveling` | what other shards have had, before a hand-over |
 //! | `divergence` | the end of an epoch that stands for two histories |
 
 mod arrival;
 mod catch_up;
 mod divergence;
+mod leveling;
 mod repair;
 mod verification;
 

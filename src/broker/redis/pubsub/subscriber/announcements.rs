@@ -21,7 +21,7 @@ use crate::{
                 announcement::{self, Heard},
                 replies::Told,
             },
-            pubsub::command::Command,
+            pubsub::{command::Command, held::HeldPiece},
         },
     },
     channel::ChannelName,
@@ -53,6 +53,14 @@ impl Subscriber {
     }
 
     async fn hand_on(&self, announcement: Announcement) {
+        if self.held.borrow().holds() {
+            return self.hold(HeldPiece::Announcement(announcement));
+        }
+        self.carry_on(announcement).await;
+    }
+
+    /// Hands an announcement to the shards that hear through this subscriber.
+    pub(super) async fn carry_on(&self, announcement: Announcement) {
         if !self.delivery.sink.has_room(1) {
             self.delivery.sink.room().await;
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use fred::prelude::Server;
 use redis_protocol::resp3::types::BytesFrame;
+use tokio::sync::oneshot;
 
 use crate::{
     broker::redis::{net::connection::Connection, pubsub::command::Command},
@@ -16,6 +17,8 @@ use crate::{
 pub(super) enum Unanswered {
     Command(Command),
     Ping,
+    /// A ping whose answer comes after all that was published before; for these callers.
+    Halt(Vec<oneshot::Sender<()>>),
 }
 
 /// A connection that was greeted.

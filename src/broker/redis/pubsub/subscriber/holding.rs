@@ -1,0 +1,161 @@
+//! A subscriber while its process is handed over: what arrives waits, and is let through in order.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    Subscriber,
+    session::{Session, Unanswered},
+};
+use crate::{
+    broker::redis::{
+        net::connection::ConnectionError,
+        pubsub::held::{HeldMessage, HeldPiece},
+    },
+    channel::ChannelName,
+    position::Position,
+};
+
+impl Subscriber {
+    /// From here on nothing is let through.
+    pub(crate) fn close(&self) {
+        self.held.borrow_mut().close();
+    }
+
+    /// This process begins with the places of another one: nothing is let through until they are
+    /// known.
+    pub(crate) fn await_places(&self) {
+        self.close();
+        self.subscriptions.borrow_mut().hold();
+    }
+
+    /// All is let through, first what waits.
+    pub(crate) fn open(&self) {
+        self.held.borrow_mut().open();
+        self.subscriptions.borrow_mut().go_on();
+        self.changed.notify_one();
+    }
+
+    /// Whether nothing is let through.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.held.borrow().is_closed()
+    }
+
+    /// Closes once all has been let through that was published by now. The answer resolves then;
+    /// with an error if the connection ends before. None without a connection.
+    pub(crate) fn halt(&self) -> Option<oneshot::Receiver<()>> {
+        if !self.subscriptions.borrow().is_connected() {
+            return None;
+        }
+        let (caller, halted) = oneshot::channel();
+        self.halts.borrow_mut().push(caller);
+        self.changed.notify_one();
+        Some(halted)
+    }
+
+    /// Lets messages of these channels through up to there, though it is closed.
+    pub(crate) fn set_goals(&self, goals: HashMap<String, Position>) {
+        self.held.borrow_mut().set_goals(goals);
+        self.changed.notify_one();
+    }
+
+    /// Resolves when all goals are reached.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub(crate) async fn level(&self) {
+        while self.held.borrow().goals().any(|(name, goal)| self.is_behind(name, goal)) {
+            self.progressed.notified().await;
+        }
+    }
+
+    /// Resolves when Redis has confirmed all that is wanted, or refused it.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub(crate) async fn settled(&self) {
+        while !self.subscriptions.borrow().is_settled() {
+            self.progressed.notified().await;
+        }
+    }
+
+    /// Messages that were published before now are another process' matter.
+    pub(crate) fn hear_from_now_on(&self) {
+        self.subscriptions.borrow_mut().hear_from_now_on();
+        self.held.borrow_mut().forget_announcements();
+    }
+
+    /// Redis is asked for a sign after all that it has published, if someone wants that.
+    pub(super) fn ask_for_halt(&self, session: &mut Session) {
+        let callers = std::mem::take(&mut *self.halts.borrow_mut());
+        if !callers.is_empty() {
+            session.connection.command(&["PING"]);
+            session.unanswered.push_back(Unanswered::Halt(callers));
+        }
+    }
+
+    /// All has been let through that was published before the callers asked.
+    pub(super) fn halted(&self, callers: Vec<oneshot::Sender<()>>) {
+        let mut is_wanted = false;
+        for caller in callers {
+            is_wanted |= caller.send(()).is_ok();
+        }
+        if is_wanted {
+            self.close();
+        }
+    }
+
+    /// A message arrived on one of our channels.
+    pub(super) async fn arrived(
+        &self,
+        channel: ChannelName,
+        name: &str,
+        payload: &Bytes,
+    ) -> Result<(), ConnectionError> {
+        if !self.held.borrow().holds() {
+            return self.delivery.publication(channel, name, payload).await;
+        }
+        let is_behind = self.held.borrow().goal(name).is_some_and(|it| self.is_behind(name, it));
+        if is_behind {
+            self.delivery.publication(channel, name, payload).await?;
+            self.progressed.notify_waiters();
+            return Ok(());
+        }
+        // A view would keep the whole buffer that it was read into.
+        let payload = Bytes::copy_from_slice(payload);
+        let message = HeldMessage { channel, name: name.to_owned(), payload };
+        self.hold(HeldPiece::Message(message));
+        Ok(())
+    }
+
+    pub(super) fn hold(&self, piece: HeldPiece) {
+        let dropped = self.held.borrow_mut().push(piece);
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        dropped.iter().for_each(|name| subscriptions.missed(name));
+    }
+
+    /// Lets through what waits, as far as it may be.
+    pub(crate) async fn let_through(&self) -> Result<(), ConnectionError> {
+        let mut from = 0;
+        loop {
+            let next = self.held.borrow_mut().next(from, |name, goal| self.is_behind(name, goal));
+            let Some((place, piece)) = next else { break };
+            from = place;
+            match piece {
+                HeldPiece::Message(HeldMessage { channel, name, payload }) => {
+                    self.delivery.publication_held(channel, &name, &payload).await?;
+                }
+                HeldPiece::Announcement(announcement) => self.carry_on(announcement).await,
+            }
+            self.progressed.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// Whether a channel has not got to `goal`.
+    fn is_behind(&self, name: &str, goal: &Position) -> bool {
+        self.delivery.with_tracker(name, |tracker| !tracker.has_reached(goal)) == Some(true)
+    }
+}
