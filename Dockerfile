@@ -12,9 +12,10 @@ COPY bench/lab/Cargo.toml bench/lab/
 COPY bench/wsload/Cargo.toml bench/wsload/
 COPY tests/chaos/Cargo.toml tests/chaos/
 COPY tests/kit/Cargo.toml tests/kit/
-RUN mkdir -p src bench/lab/src bench/wsload/src tests/chaos/src tests/kit/src \
+COPY tests/upgrades/Cargo.toml tests/upgrades/
+RUN mkdir -p src bench/lab/src bench/wsload/src tests/chaos/src tests/kit/src tests/upgrades/src \
     && touch src/lib.rs bench/lab/src/lib.rs bench/wsload/src/lib.rs tests/chaos/src/lib.rs \
-        tests/kit/src/lib.rs \
+        tests/kit/src/lib.rs tests/upgrades/src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
     && cargo build --release --locked --package wsbcast
 
