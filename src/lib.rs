@@ -19,6 +19,7 @@
 //! | 5 | [`http`] | the HTTP/1.1 service: handshake, publishing API, ops routes |
 //! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
 //! | 3 | [`broker`] | each channel's order and history: embedded, or Redis |
+//! | 3 | [`upgrade_client`] | the client behind `wsbcast upgrade` |
 //! | 3 | [`token`] | tokens of clients and publishers: keys, claims, rights |
 //! | 2 | [`handover`] | sockets and state from the old process to a new one: wire and steps |
 //! | 2 | [`health_client`] | the client behind `wsbcast health` |
@@ -105,4 +106,5 @@ pub mod spelling;
 pub mod telemetry;
 pub mod tls;
 pub mod token;
+pub mod upgrade_client;
 pub mod ws;

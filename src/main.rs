@@ -10,11 +10,12 @@ use std::{
 use tracing::error;
 use wsbcast::{
     clock::Clock,
-    config::{self, Config, HealthQuery, Invocation},
+    config::{self, Config, HealthQuery, Invocation, VERSION},
     health_client,
     server::{Parts, Server, StartError, signals},
     telemetry,
     token::Report,
+    upgrade_client::AskUpgrade,
 };
 
 /// Could not start, unhealthy, or a bad token.
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let code = match config::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Serve(config)) => serve(*config),
         Ok(Invocation::Health(health)) => check(&health),
+        Ok(Invocation::Upgrade(asked)) => upgrade(&asked),
         Ok(Invocation::CheckToken(token)) => report(token.run(Clock::start())),
         Ok(Invocation::CreateToken(token)) => print(&(token.run(Clock::start()) + "\n"), 0),
         Err(stop) => {
@@ -64,6 +66,17 @@ fn check(health: &HealthQuery) -> u8 {
         Err(unhealthy) => {
             telemetry::say(format!("wsbcast health: {unhealthy}\n"));
             EXIT_FAILURE
+        }
+    }
+}
+
+fn upgrade(asked: &AskUpgrade) -> u8 {
+    let tell = |step: &str| telemetry::say(format!("wsbcast upgrade: {step}\n"));
+    match asked.run(VERSION, tell) {
+        Ok(done) => print(&(done + "\n"), 0),
+        Err(error) => {
+            telemetry::say(format!("wsbcast upgrade: {error}\n"));
+            error.code()
         }
     }
 }

@@ -4,18 +4,23 @@
 //! value and goes through the same checks. Nothing is checked here, so that one pass can gather all
 //! bad values. The doc comments of the fields are the help.
 
+mod shutdown;
 mod tls;
 
 use clap::{Args, Parser};
 
-pub(super) use self::tls::TlsOptions;
+pub(super) use self::{
+    shutdown::{AskUpgradeOptions, ShutdownOptions, UpgradeOptions},
+    tls::TlsOptions,
+};
 use super::VERSION;
 
 const AFTER_HELP: &str = "Every option is also an environment variable: --drain-timeout is \
 WSBCAST_DRAIN_TIMEOUT; repeatable ones take commas (not --api-token and --jwt-secret), switches \
 take true or false, and what is typed wins. Durations read 500ms, 10s, 30m or 1m30s; sizes 65536, \
 64KiB or 8MiB.\n\n\
-Exit codes: 0 drained, 1 could not start or failed, 2 bad options, 3 a client was cut off.";
+Exit codes: 0 drained or replaced, 1 could not start or failed, 2 bad options, 3 a client was cut \
+off; of wsbcast upgrade 4 nobody is there.";
 
 /// WebSocket broadcast server: what you curl or publish to Redis reaches every client.
 #[derive(Debug, Parser)]
@@ -51,6 +56,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) shutdown: ShutdownOptions,
     #[command(flatten)]
+    pub(super) upgrade: UpgradeOptions,
+    #[command(flatten)]
     pub(super) logs: LogOptions,
 }
 
@@ -58,6 +65,8 @@ pub(super) struct Arguments {
 pub(super) enum Subcommand {
     /// Ask a server's /livez; exit 0 if it answers 200, else 1
     Health(HealthOptions),
+    /// Have a server replaced by its program as installed now, no client notices; exit 0 if it is
+    Upgrade(AskUpgradeOptions),
     /// Look at a token as the server does, or make one to try with
     #[command(subcommand)]
     Token(TokenCommand),
@@ -368,21 +377,6 @@ pub(super) struct LimitOptions {
     /// All backlogs of the process together; at least --backlog
     #[arg(long, value_name = "SIZE", default_value = "256MiB", allow_negative_numbers = true)]
     pub(super) backlog_total: String,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Shutdown")]
-pub(super) struct ShutdownOptions {
-    /// After the first signal: not ready, but still accepting, while load balancers catch up
-    #[arg(long, value_name = "DURATION", default_value = "0s", allow_negative_numbers = true)]
-    pub(super) drain_pre_delay: String,
-    /// Hard limit, from the first signal, pre-delay included
-    #[arg(long, value_name = "DURATION", default_value = "30m", allow_negative_numbers = true)]
-    pub(super) drain_timeout: String,
-    /// At the end of the drain, close the remaining clients with 1012, evenly over this long
-    /// [default: 60s, or what timeout - pre-delay leaves]
-    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
-    pub(super) drain_close_over: Option<String>,
 }
 
 #[derive(Args, Debug)]

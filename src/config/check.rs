@@ -17,6 +17,7 @@ use super::{
     secrets::without_credentials,
     sources::{SecretSources, Secrets},
     tls,
+    upgrade::{self, ControlPaths},
     values::{Switch, show_duration, show_size},
 };
 use crate::{broker, conn::ClientPublish, drain, limits, telemetry};
@@ -64,9 +65,9 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     let allowed_origins = origins::check(checker, &args.origins);
     let Credentials { public_channels, query_tokens, token_cookie } =
         credentials::check(checker, &args.credentials, &allowed_origins, tokens.has_keys());
-    let max_connections =
-        checker.number("max-connections", &args.limits.max_connections, MAX_CONNECTIONS);
     let (address_limits, client_rates) = addresses::check(checker, &args.limits);
+    let ControlPaths { control_socket, take_over } =
+        upgrade::check(checker, &args.upgrade, &listen_unix);
     let config = Config {
         admin_listen,
         certificates: tls::check(checker, &args.tls, &tls_listen),
@@ -95,7 +96,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         public_channels,
         query_tokens,
         token_cookie,
-        max_connections: (max_connections > 0).then_some(max_connections),
+        max_connections: max_connections(checker, &args.limits),
         client_rates,
         address_limits,
         idle_timeout: checker.duration("idle-timeout", &args.limits.idle_timeout, IDLE),
@@ -104,11 +105,10 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         backlog_bytes: sizes.backlog,
         backlog_total_bytes: sizes.backlog_total,
         slow_consumer: checker.word("slow-consumer", &args.clients.slow_consumer),
-        ping: Ping {
-            interval: checker.duration("ping-interval", &args.clients.ping_interval, PING),
-            timeout: checker.duration("ping-timeout", &args.clients.ping_timeout, PING),
-        },
+        ping: ping(checker, &args.clients),
         drain: drain(checker, &args.shutdown),
+        control_socket,
+        take_over,
         log: log(checker, args.logs),
         listen,
         tls_listen,
@@ -117,6 +117,11 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     };
     let config = Config { warnings: checker.warnings(), ..config };
     checker.finish().map(|()| config)
+}
+
+fn max_connections(checker: &mut Checker, typed: &args::LimitOptions) -> Option<usize> {
+    let max = checker.number("max-connections", &typed.max_connections, MAX_CONNECTIONS);
+    (max > 0).then_some(max)
 }
 
 fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {
@@ -227,6 +232,13 @@ fn compression(checker: &mut Checker, typed: &args::ClientOptions) -> Compressio
     Compression {
         on: checker.word::<Switch>("compression", &typed.compression) == Switch::On,
         threshold_bytes: checker.size("compression-threshold", threshold, COMPRESSION_THRESHOLD),
+    }
+}
+
+fn ping(checker: &mut Checker, typed: &args::ClientOptions) -> Ping {
+    Ping {
+        interval: checker.duration("ping-interval", &typed.ping_interval, PING),
+        timeout: checker.duration("ping-timeout", &typed.ping_timeout, PING),
     }
 }
 

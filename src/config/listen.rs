@@ -12,7 +12,7 @@ use super::{address::address, args, checker::Checker, values::Expected};
 /// The beginning of a listener that is a Unix socket.
 pub(super) const UNIX: &str = "unix:";
 /// The system's bound (`sun_path` without its end).
-const UNIX_PATH_BYTES_MAX: usize = 107;
+pub(super) const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// The addresses when the operator names none.
 pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
@@ -141,11 +141,16 @@ fn unix_paths(checker: &mut Checker, typed: &[String]) -> Vec<PathBuf> {
 /// The path in `unix:PATH`.
 pub(super) fn unix_path(text: &str) -> Result<PathBuf, Expected> {
     let path = text.strip_prefix(UNIX).unwrap_or_default();
-    match path.len() {
-        _ if !cfg!(unix) => Err("this system has no Unix sockets".to_owned()),
-        1..=UNIX_PATH_BYTES_MAX if !path.contains('\0') && !path.ends_with('/') => Ok(path.into()),
-        _ => Err(format!(
-            "expected unix: and the path of a file, at most {UNIX_PATH_BYTES_MAX} bytes"
-        )),
+    if !cfg!(unix) {
+        Err("this system has no Unix sockets".to_owned())
+    } else if is_socket_path(path) {
+        Ok(path.into())
+    } else {
+        Err(format!("expected unix: and the path of a file, at most {UNIX_PATH_BYTES_MAX} bytes"))
     }
+}
+
+/// Whether a Unix socket can be there.
+pub(super) fn is_socket_path(path: &str) -> bool {
+    (1..=UNIX_PATH_BYTES_MAX).contains(&path.len()) && !path.contains('\0') && !path.ends_with('/')
 }

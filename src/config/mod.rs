@@ -26,6 +26,7 @@ mod secrets;
 mod sources;
 mod tls;
 mod tokens;
+mod upgrade;
 mod valid;
 mod values;
 mod version;
@@ -53,6 +54,10 @@ pub fn parse(
         Some(args::Subcommand::Health(options)) => {
             let mut checker = checker::Checker::new(typed.variables, typed.problems);
             Ok(Invocation::Health(health::check(&mut checker, options)?))
+        }
+        Some(args::Subcommand::Upgrade(options)) => {
+            let mut checker = checker::Checker::new(typed.variables, typed.problems);
+            Ok(Invocation::Upgrade(upgrade::to_ask(&mut checker, options)?))
         }
         Some(args::Subcommand::Token(command)) => {
             let mut checker = checker::Checker::new(typed.variables, typed.problems);

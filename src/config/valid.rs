@@ -22,6 +22,7 @@ use crate::{
     telemetry,
     tls::CertificateStore,
     token::{CheckToken, CreateToken, TokenSettings},
+    upgrade_client::AskUpgrade,
 };
 
 /// The command to be run.
@@ -31,6 +32,8 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Ask a server's `/livez` and exit 0 or 1.
     Health(HealthQuery),
+    /// Have a server replaced.
+    Upgrade(AskUpgrade),
     /// Look at a token and exit 0 or 1.
     CheckToken(CheckToken),
     /// Print a token.
@@ -128,6 +131,10 @@ pub struct Config {
     pub ping: Ping,
     /// The drain's times.
     pub drain: drain::DrainSettings,
+    /// Where a new process takes over from this one.
+    pub control_socket: Option<PathBuf>,
+    /// The control socket of the process that this one takes over from.
+    pub take_over: Option<PathBuf>,
     /// Logs.
     pub log: telemetry::LogSettings,
     /// Accepted values that should not stay so; without secrets.

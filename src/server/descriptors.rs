@@ -13,8 +13,8 @@ use crate::{
     http::Room,
     limits::{
         ADMIN_CONNECTIONS_MAX, CLIENTS_MIN, CLUSTER_PRIMARIES_RESERVED, DESCRIPTORS_PER_SHARD,
-        DESCRIPTORS_RESERVED, HTTP_CONNECTIONS_PER_SHARD_MAX, HTTP_CONNECTIONS_PER_SHARD_MIN,
-        HTTP_CONNECTIONS_PER_SHARD_SURE, HTTP_DESCRIPTORS_SHARE,
+        DESCRIPTORS_RESERVED, HANDOVER_DESCRIPTORS, HTTP_CONNECTIONS_PER_SHARD_MAX,
+        HTTP_CONNECTIONS_PER_SHARD_MIN, HTTP_CONNECTIONS_PER_SHARD_SURE, HTTP_DESCRIPTORS_SHARE,
     },
 };
 
@@ -107,8 +107,10 @@ fn own(config: &Config) -> u64 {
         + (3 * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
     // A Unix socket, and the control thread's handle on it.
     let unix = 2 * config.listen_unix.len();
+    let has_control = config.control_socket.is_some() || config.take_over.is_some();
+    let control = if has_control { HANDOVER_DESCRIPTORS } else { 0 };
     // The control thread publishes, too.
-    DESCRIPTORS_RESERVED + (redis + unix) as u64 + per_shard * config.threads as u64
+    DESCRIPTORS_RESERVED + (redis + unix) as u64 + control + per_shard * config.threads as u64
 }
 
 /// The descriptors of listeners that were handed in beyond one of each for every shard; all have a

@@ -16,6 +16,8 @@ mod exit;
 #[cfg(target_os = "linux")]
 mod giving;
 mod notice;
+#[cfg(target_os = "linux")]
+mod obstacles;
 mod orders;
 mod parts;
 mod passed;

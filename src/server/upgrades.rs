@@ -23,6 +23,9 @@ use crate::{
     telemetry::seldom,
 };
 
+/// The answer to all but the first.
+const BUSY: &str = "busy: another upgrade is under way";
+
 /// A way to start a new process.
 pub(super) trait Launch {
     /// The process.
@@ -270,8 +273,7 @@ async fn with_end<C: Launched>(failure: Failure, child: Option<&mut C>) -> Strin
 }
 
 fn busy(door: &mut ControlDoor, counts: &UpgradeCounts, wish: Wish) {
-    let text = "busy: another upgrade is under way";
-    turn_away(door, counts, wish, RefusedFor::Busy, text);
+    turn_away(door, counts, wish, RefusedFor::Busy, BUSY);
 }
 
 /// Begins nothing, and says why.
@@ -346,3 +348,6 @@ impl<G: Giver, C: Launched> Giver for Told<'_, G, C> {
         self.giver.progress(step);
     }
 }
+
+#[cfg(test)]
+mod tests;

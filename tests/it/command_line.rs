@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// Every option of the interface.
-const OPTIONS: [&str; 43] = [
+const OPTIONS: [&str; 45] = [
     "--listen",
     "--admin-listen",
     "--threads",
@@ -52,6 +52,8 @@ const OPTIONS: [&str; 43] = [
     "--drain-pre-delay",
     "--drain-timeout",
     "--drain-close-over",
+    "--control-socket",
+    "--take-over",
     "--log-format",
     "--log-level",
     "--version",

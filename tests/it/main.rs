@@ -13,6 +13,8 @@ mod support;
 mod access;
 mod access_log;
 mod address_limits;
+#[cfg(target_os = "linux")]
+mod ask_upgrade;
 mod behind_proxies;
 mod broadcast;
 mod broadcast_refused;

@@ -32,6 +32,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("clock", 0),
     ("handover", 2),
     ("health_client", 2),
+    ("upgrade_client", 3),
     ("limits", 0),
     ("seeds", 0),
     ("spelling", 0),

@@ -1,7 +1,7 @@
 //! A good value and some bad ones of every option.
 
-/// Options that are good only together: each has tests of its own.
-pub(super) const TOGETHER: [&str; 7] = [
+/// Options that are good only together, or on one system only: each has tests of its own.
+pub(super) const TOGETHER: [&str; 9] = [
     "tls-listen",
     "tls-cert",
     "tls-key",
@@ -9,6 +9,8 @@ pub(super) const TOGETHER: [&str; 7] = [
     "redis-tls-cert",
     "redis-tls-key",
     "jwt-cookie",
+    "control-socket",
+    "take-over",
 ];
 
 /// Every other option, with a value that differs from its default and is good by itself. A file's
