@@ -52,6 +52,16 @@ pub(super) struct Handed<I> {
     pub(super) handover: Handover,
 }
 
+/// The end of hyper's part.
+enum Spoken<I> {
+    /// The connection's.
+    Over,
+    /// Of HTTP.
+    Handed(Handed<I>),
+    /// For now: nothing is owed to the peer, and these bytes were read and not parsed.
+    Stopped(I, Bytes),
+}
+
 /// Why the driver stopped.
 #[derive(Debug)]
 enum End {
@@ -59,40 +69,56 @@ enum End {
     Http(hyper::Result<()>),
     /// The stream is wanted for an answer that has a head of its own.
     Ours,
-    /// Idle while draining.
+    /// All connections are to stop.
+    Stopped,
+    /// Idle while draining, or after another process has taken over.
     Drained,
     /// A stage lasted too long.
     TimedOut,
 }
 
-/// Speaks HTTP until the connection ends or leaves it.
+/// Speaks HTTP until the connection ends or leaves it; `unparsed` were read from it before.
 ///
 /// hyper, whose buffers are most of what a connection costs, comes in with the first bytes: in a
 /// storm thousands are connected and have sent nothing yet.
 pub(super) async fn run<I>(
     mut stream: I,
+    mut unparsed: Bytes,
     far_end: FarEnd,
     context: Rc<Context>,
     standing: Rc<Standing>,
 ) -> Option<Handed<I>>
 where
-    I: Wire,
+    I: Wire + 'static,
 {
-    let until = standing.since() + limits::HTTP_HEAD_DEADLINE;
-    let first = timeout_at(until, first_bytes(&mut stream, &standing)).await;
-    match first {
-        Ok(Ok(first)) if !first.is_empty() => {
-            let peer = Peer {
-                address: far_end.peer,
-                client: far_end.client(),
-                may_forward: far_end.may_forward(&context.settings.trusted_proxies),
-                owner: whose(&stream, &first, far_end.peer, &context),
-            };
-            Box::pin(speak(stream, first, standing, peer, context)).await
+    let mut peer = None;
+    loop {
+        while standing.is_suspending() {
+            let announced = Some(far_end.announced);
+            stream = standing.suspend(stream, unparsed.clone(), announced).await?;
         }
-        silent => {
-            debug!(peer = %far_end.peer, ?silent, "a connection that asked for nothing");
-            None
+        if unparsed.is_empty() && standing.stage() == Stage::Fresh {
+            let until = standing.since() + limits::HTTP_HEAD_DEADLINE;
+            match timeout_at(until, first_bytes(&mut stream, &standing)).await {
+                Ok(Ok(Some(first))) if !first.is_empty() => unparsed = first,
+                Ok(Ok(None)) => continue,
+                silent => {
+                    debug!(peer = %far_end.peer, ?silent, "a connection that asked for nothing");
+                    return None;
+                }
+            }
+        }
+        let peer = *peer.get_or_insert_with(|| Peer {
+            address: far_end.peer,
+            client: far_end.client(),
+            may_forward: far_end.may_forward(&context.settings.trusted_proxies),
+            owner: whose(&stream, &unparsed, far_end.peer, &context),
+        });
+        let speaking = speak(stream, unparsed, standing.clone(), peer, context.clone());
+        match Box::pin(speaking).await {
+            Spoken::Over => return None,
+            Spoken::Handed(handed) => return Some(handed),
+            Spoken::Stopped(stopped, rest) => (stream, unparsed) = (stopped, rest),
         }
     }
 }
@@ -117,17 +143,23 @@ fn whose<I: Wire>(stream: &I, first: &[u8], peer: PeerAddress, context: &Context
     (!is_for_listening).then(|| stream.owner())
 }
 
-/// The first bytes that can be read; empty: the end. The stream is charged for all that it holds
-/// before.
-async fn first_bytes<I: Wire>(stream: &mut I, standing: &Standing) -> io::Result<Bytes> {
+/// The first bytes that can be read; empty: the end; `None`: the connection is to stop. The stream
+/// is charged for all that it holds before.
+async fn first_bytes<I: Wire>(stream: &mut I, standing: &Standing) -> io::Result<Option<Bytes>> {
     poll_fn(|cx| {
+        if standing.is_suspending() {
+            return Poll::Ready(Ok(None));
+        }
         // On the stack, and only for this look: a waiting connection holds no buffer.
         let mut bytes = [0; FIRST_READ_BYTES];
         let mut buffer = ReadBuf::new(&mut bytes);
         let result = Pin::new(&mut *stream).poll_read(cx, &mut buffer);
         standing.hold_buffers(stream.held_bytes())?;
+        if result.is_pending() {
+            standing.waits(cx);
+        }
         ready!(result)?;
-        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+        Poll::Ready(Ok(Some(Bytes::copy_from_slice(buffer.filled()))))
     })
     .await
 }
@@ -138,7 +170,7 @@ async fn speak<I>(
     standing: Rc<Standing>,
     peer: Peer,
     context: Rc<Context>,
-) -> Option<Handed<I>>
+) -> Spoken<I>
 where
     I: Wire,
 {
@@ -154,28 +186,33 @@ where
     let end = drive(&mut connection, &state, &control, peer).await;
     if matches!(end, End::Drained | End::TimedOut) {
         debug!(%peer, ?end, stage = ?state.stage(), "HTTP connection closed");
-        return None;
+        return Spoken::Over;
     }
     let parts = connection.into_parts();
-    let Some(mut stream) = parts.io.into_inner().into_inner() else {
-        debug!(%peer, ?end, "hyper has left bytes unread; the connection ends");
-        return None;
-    };
     // Copied: even an empty view would keep hyper's read buffer alive with the client.
     let leftover = || Bytes::copy_from_slice(&parts.read_buf);
+    let (mut stream, first) = parts.io.into_inner().into_parts();
+    if matches!(end, End::Stopped) {
+        return Spoken::Stopped(stream, [leftover(), first].concat().into());
+    }
+    if !first.is_empty() {
+        // It is unknown where the peer's next bytes begin.
+        debug!(%peer, ?end, "hyper has left bytes unread; the connection ends");
+        return Spoken::Over;
+    }
     match (&end, state.take_handover()) {
         // hyper ends an upgraded connection only after it has flushed the 101.
         (End::Http(Ok(())), Some(handover)) if handover.head.is_none() => {
-            return Some(Handed { stream, leftover: leftover(), handover });
+            return Spoken::Handed(Handed { stream, leftover: leftover(), handover });
         }
         (End::Ours, Some(handover)) => {
             state.enter(Stage::Answering);
             let head = handover.head.as_deref().unwrap_or_default();
             return match timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(head)).await {
-                Ok(Ok(())) => Some(Handed { stream, leftover: leftover(), handover }),
+                Ok(Ok(())) => Spoken::Handed(Handed { stream, leftover: leftover(), handover }),
                 lost => {
                     debug!(%peer, ?lost, "lost before its stream began");
-                    None
+                    Spoken::Over
                 }
             };
         }
@@ -192,6 +229,12 @@ where
         // A client that does not read it has been refused all the same.
         let _ = timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(&answer)).await;
     }
+    end_gently(stream, &state).await;
+    Spoken::Over
+}
+
+/// Ends the connection so that the peer sees the last answer.
+async fn end_gently<I: Wire>(mut stream: I, state: &ConnectionState) {
     if state.wants_lingering() {
         state.enter(Stage::Lingering);
         linger(&mut stream).await;
@@ -199,7 +242,6 @@ where
     // Closed before the guard goes: a peer that holds the drain open may still be sending.
     drop(stream);
     state.release();
-    None
 }
 
 fn builder() -> http1::Builder {
@@ -214,8 +256,8 @@ fn builder() -> http1::Builder {
     builder
 }
 
-/// Polls hyper until it ends or is no longer needed, a stage lasts too long, or the drain finds
-/// the connection idle.
+/// Polls hyper until it ends or is no longer needed, a stage lasts too long, the connection is to
+/// stop, or the drain finds it idle.
 async fn drive<C>(
     connection: &mut C,
     state: &ConnectionState,
@@ -229,6 +271,9 @@ where
     let mut is_draining = false;
     let mut alarm = pin!(sleep_until(state.due()));
     poll_fn(|cx| {
+        if state.stops() {
+            return Poll::Ready(End::Stopped);
+        }
         if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
             if let Err(error) = &result {
                 debug!(%peer, %error, "HTTP connection failed");
@@ -237,6 +282,12 @@ where
         }
         if state.is_ours() {
             return Poll::Ready(End::Ours);
+        }
+        if state.stops() {
+            return Poll::Ready(End::Stopped);
+        }
+        if state.standing().has_let_go() && state.stage() == Stage::Idle {
+            return Poll::Ready(End::Drained);
         }
         is_draining = is_draining || draining.as_mut().poll(cx).is_ready();
         while is_draining && state.stage() == Stage::Idle {
@@ -257,6 +308,7 @@ where
             }
             alarm.as_mut().reset(state.due());
         }
+        state.standing().waits(cx);
         Poll::Pending
     })
     .await

@@ -35,10 +35,11 @@ pub use self::{
     api_tokens::ApiTokens,
     connection::{
         places::{Place, Places, Room},
+        record::ConnectionRecord,
         wire::Wire,
     },
     context::{Admission, Admit, Context, HttpSettings, NotAdmitted, Public, Purpose, Ticket},
     routes::pace::BatchRoom,
-    serve::{Upgraded, serve},
+    serve::{Upgraded, serve, serve_on},
 };
 pub use crate::conn::SubscribeRequest;

@@ -51,9 +51,28 @@ pub async fn serve<I>(
     place: &Place,
 ) -> Option<Upgraded<I>>
 where
-    I: Wire,
+    I: Wire + 'static,
 {
-    let handed = driver::run(stream, far_end.into(), context.clone(), place.standing()).await?;
+    serve_on(stream, Bytes::new(), far_end.into(), context, place).await
+}
+
+/// Like [`serve`], on a stream from which `unparsed` were read before. Where all connections are to
+/// stop, this one stops and goes on within the call; `None`, too, if another process has it then.
+///
+/// # Cancel safety
+/// As of [`serve`].
+pub async fn serve_on<I>(
+    stream: I,
+    unparsed: Bytes,
+    far_end: FarEnd,
+    context: &Rc<Context>,
+    place: &Place,
+) -> Option<Upgraded<I>>
+where
+    I: Wire + 'static,
+{
+    let (context, standing) = (context.clone(), place.standing());
+    let handed = driver::run(stream, unparsed, far_end, context, standing).await?;
     let Handed { stream, leftover, handover } = handed;
     let Handover { purpose, encoding, arrival, .. } = handover;
     Some(Upgraded { stream, leftover, purpose, encoding, arrival })

@@ -8,7 +8,8 @@ use tracing::info;
 #[cfg(target_os = "linux")]
 use super::giving::{self, Handed, HandedListener};
 use super::{
-    End, Exit, Server, StartError, acceptor,
+    End, Exit, Server, StartError,
+    acceptor::{AdminIntake, HandOut},
     coordinator::{Coordinator, Inputs},
     death::{self, Death},
     notice,
@@ -34,7 +35,7 @@ use crate::{
         self, Setup,
         gate::Gate,
         handover::Order,
-        listener::{Entrance, PublicListener, Transport},
+        listener::{Entrance, Entrances, PublicListener, Transport},
     },
 };
 
@@ -53,6 +54,8 @@ pub(super) struct Running {
     /// For a process that takes over.
     #[cfg(target_os = "linux")]
     listeners: Rc<[HandedListener]>,
+    /// Where there is an admin listener.
+    admin: Option<Rc<AdminIntake>>,
 }
 
 /// When a server serves.
@@ -87,10 +90,16 @@ impl Server {
             tokio::task::spawn_local(supervision::run(supervised));
         }
         let broker = broker::connect(self.process.broker.clone(), HandleOwner::Control).await;
-        self.start_control_tasks(&broker, &gate)?;
+        self.start_control_tasks(&broker, &gate);
+        let admin = self.serve_admin(&gate, &broker)?;
+        let hand_out = HandOut {
+            gate: gate.clone(),
+            placement: self.placement.clone(),
+            clock: self.process.clock,
+        };
+        self.accept_for_shards(&hand_out)?;
         if !duplicates.is_empty() {
-            let (placement, control) = (self.placement.clone(), self.process.control.clone());
-            let watch = stand_in::watch(duplicates, placement, control, self.process.clock);
+            let watch = stand_in::watch(duplicates, hand_out, self.process.control.clone());
             tokio::task::spawn_local(watch);
         }
         Ok(Running {
@@ -102,6 +111,7 @@ impl Server {
             ends,
             orders: Orders::new(orders),
             gate,
+            admin,
             #[cfg(target_os = "linux")]
             listeners,
         })
@@ -137,6 +147,7 @@ impl Server {
             listeners: std::mem::take(&mut self.listeners.by_shard[index]),
             mailbox: self.mailboxes[index].clone(),
             placement: self.placement.clone(),
+            entrances: self.entrances().into(),
             broker: process.broker.clone(),
             sinks: process.sinks.clone(),
             control: process.control.clone(),
@@ -164,7 +175,7 @@ impl Server {
         Ok(orders)
     }
 
-    fn start_control_tasks(&mut self, broker: &Rc<dyn Broker>, gate: &Rc<Gate>) -> io::Result<()> {
+    fn start_control_tasks(&mut self, broker: &Rc<dyn Broker>, gate: &Rc<Gate>) {
         if let Some(interval) = self.config.notify.interval {
             let metrics = self.process.shards[0].clone();
             let (clock, text) = (self.process.clock, self.config.notify.text.clone());
@@ -177,36 +188,48 @@ impl Server {
             let control = self.process.control.clone();
             tokio::task::spawn_local(presence::run(broker.clone(), control));
         }
-        if let Some(admin) = self.listeners.admin.take() {
-            info!("admin listening on {}", admin.local_addr()?);
-            let listener = tokio::net::TcpListener::from_std(admin)?;
-            let context = Rc::new(self.process.admin_context(&self.config, broker.clone()));
-            let counted = self.process.shards[0].clone();
-            let room = self.process.shares.admin;
-            let places = http::Places::new(self.process.clock, room, 1, counted);
-            tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
-        }
         if let Some(certificates) = &self.process.certificates {
             certificates.warn_of_ends(self.process.clock.unix_time());
             tokio::task::spawn_local(certificates.clone().watch(self.process.clock));
         }
+    }
+
+    fn serve_admin(
+        &mut self,
+        gate: &Rc<Gate>,
+        broker: &Rc<dyn Broker>,
+    ) -> io::Result<Option<Rc<AdminIntake>>> {
+        let Some(admin) = self.listeners.admin.take() else { return Ok(None) };
+        info!("admin listening on {}", admin.local_addr()?);
+        let listener = tokio::net::TcpListener::from_std(admin)?;
+        let context = Rc::new(self.process.admin_context(&self.config, broker.clone()));
+        let counted = self.process.shards[0].clone();
+        let places = http::Places::new(self.process.clock, self.process.shares.admin, 1, counted);
+        let intake = AdminIntake::new(gate.clone(), places, context);
+        tokio::task::spawn_local(intake.clone().serve(listener));
+        Ok(Some(intake))
+    }
+
+    fn accept_for_shards(&mut self, hand_out: &HandOut) -> io::Result<()> {
         for PublicListener { socket, entrance } in self.listeners.accepted_here.drain(..) {
             let listener = tokio::net::TcpListener::from_std(socket)?;
-            tokio::task::spawn_local(acceptor::hand_out(
-                listener,
-                entrance,
-                self.placement.clone(),
-                Placed::Acceptor,
-                self.process.clock,
-            ));
+            tokio::task::spawn_local(hand_out.clone().tcp(listener, entrance, Placed::Acceptor));
         }
         for (socket, listener) in self.unix.iter().zip(self.listeners.addresses.len()..) {
-            let (placement, clock) = (self.placement.clone(), self.process.clock);
             let entrance = Entrance { listener, transport: Transport::Plain };
-            let accepting = acceptor::hand_out_unix(socket.watched()?, entrance, placement, clock);
-            tokio::task::spawn_local(accepting);
+            tokio::task::spawn_local(hand_out.clone().unix(socket.watched()?, entrance));
         }
         Ok(())
+    }
+
+    /// The public listeners, in the order of their numbers.
+    fn entrances(&self) -> Entrances {
+        let addresses = self.listeners.addresses.iter();
+        let tcp = addresses.map(|(address, transport)| (*transport, address.to_string()));
+        let unix = self.unix.iter();
+        let unix =
+            unix.map(|one| (Transport::Plain, format!("unix:{}", one.path().to_string_lossy())));
+        Entrances::new(tcp.chain(unix))
     }
 }
 
@@ -215,6 +238,9 @@ impl Running {
     pub(super) fn begin(&self) {
         self.orders.give_all(|| Order::Begin);
         self.gate.open();
+        if let Some(admin) = &self.admin {
+            admin.resume();
+        }
     }
 
     /// To the shards.

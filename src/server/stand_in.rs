@@ -15,13 +15,13 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::acceptor::hand_out;
+use super::acceptor::HandOut;
 use crate::{
-    clock::{Clock, Millis},
+    clock::Millis,
     drain::{Control, Phase},
     limits::{PLACEMENT_INTERVAL, SHARD_BEAT_INTERVAL, SHARD_STALL_ACCEPT},
     metrics::Placed,
-    shard::{accept::complain, listener::PublicListener, placement::Placement},
+    shard::{accept::complain, listener::PublicListener},
     telemetry::seldom,
 };
 
@@ -48,10 +48,10 @@ pub(super) fn duplicates(
 /// Watches the shards' beats, and evens out their load, forever.
 pub(super) async fn watch(
     duplicates: Vec<Vec<PublicListener>>,
-    placement: Arc<Placement>,
+    hand_out: HandOut,
     control: Arc<Control>,
-    clock: Clock,
 ) {
+    let HandOut { gate, placement, clock } = &hand_out;
     let watched = |duplicates| Watched { duplicates, acceptors: None };
     let mut shards: Vec<_> = duplicates.into_iter().map(watched).collect();
     let mut next_level = Millis::default();
@@ -59,6 +59,12 @@ pub(super) async fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = ticks.tick().await;
+        if gate.is_closed() {
+            // Nothing is given away, and shards that are stopped are not silent.
+            gate.opened().await;
+            ticks.reset();
+            continue;
+        }
         // A thread that was held up itself (a stopped process, a starved machine) can't judge
         // others yet.
         if clock.instant().saturating_duration_since(due) >= SHARD_STALL_ACCEPT / 2 {
@@ -74,30 +80,29 @@ pub(super) async fn watch(
             next_level = now + PLACEMENT_INTERVAL;
         }
         for (index, shard) in shards.iter_mut().enumerate() {
-            shard.look(index, &placement, clock, now);
+            shard.look(index, &hand_out, now);
         }
     }
 }
 
 impl Watched {
-    fn look(&mut self, index: usize, placement: &Arc<Placement>, clock: Clock, now: Millis) {
+    fn look(&mut self, index: usize, hand_out: &HandOut, now: Millis) {
+        let placement = &hand_out.placement;
         placement.excuse(index, now);
         let is_silent = placement.is_silent(index, now);
         match (is_silent, &self.acceptors) {
             // With no shard alive there is none to accept for.
-            (true, None) if placement.has_room(now) => {
-                match begin(&self.duplicates, placement, clock) {
-                    Ok(acceptors) => {
-                        seldom!(
-                            warn,
-                            "a shard is silent: others take its new connections",
-                            shard = index
-                        );
-                        self.acceptors = Some(acceptors);
-                    }
-                    Err(error) => complain(&error),
+            (true, None) if placement.has_room(now) => match begin(&self.duplicates, hand_out) {
+                Ok(acceptors) => {
+                    seldom!(
+                        warn,
+                        "a shard is silent: others take its new connections",
+                        shard = index
+                    );
+                    self.acceptors = Some(acceptors);
                 }
-            }
+                Err(error) => complain(&error),
+            },
             (false, Some(_)) => {
                 seldom!(info, "the shard is back: it takes new connections again", shard = index);
                 self.acceptors = None;
@@ -111,16 +116,11 @@ impl Watched {
 }
 
 /// Starts to accept from `duplicates`, which stay as they are.
-fn begin(
-    duplicates: &[PublicListener],
-    placement: &Arc<Placement>,
-    clock: Clock,
-) -> io::Result<JoinSet<()>> {
+fn begin(duplicates: &[PublicListener], hand_out: &HandOut) -> io::Result<JoinSet<()>> {
     let mut acceptors = JoinSet::new();
     for PublicListener { socket, entrance } in duplicates {
         let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
-        let placement = placement.clone();
-        acceptors.spawn_local(hand_out(listener, *entrance, placement, Placed::Stalled, clock));
+        acceptors.spawn_local(hand_out.clone().tcp(listener, *entrance, Placed::Stalled));
     }
     Ok(acceptors)
 }

@@ -3,7 +3,7 @@
 //! A loop looks at it before it begins something, so a closed gate stops the loop where nothing is
 //! under way. Its closer opens it again, or the thread's work is another process's by then.
 
-use std::{cell::Cell, pin::pin};
+use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
 
 use tokio::sync::Notify;
 
@@ -73,6 +73,24 @@ impl Gate {
         }
     }
 
+    /// Waits for `act` as long as it is open; `None`: it is closed, and `act` was dropped.
+    ///
+    /// # Cancel safety
+    /// As `act`'s.
+    pub async fn while_open<T>(&self, act: impl Future<Output = T>) -> Option<T> {
+        let (mut act, mut shut) = (pin!(act), pin!(self.shut()));
+        poll_fn(|cx| {
+            if self.is_closed() {
+                return Poll::Ready(None);
+            }
+            match act.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending => shut.as_mut().poll(cx).map(|()| None),
+            }
+        })
+        .await
+    }
+
     async fn is(&self, closed: bool) {
         loop {
             // One thread: nothing comes between the look and the wait.
@@ -87,7 +105,7 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, task::Poll};
+    use std::future::{pending, ready};
 
     use futures_util::FutureExt as _;
 
@@ -120,5 +138,19 @@ mod tests {
         assert!(work.as_mut().now_or_never().is_none() && turns.get() == 1);
         gate.open();
         assert!(work.now_or_never().is_some() && turns.get() == 2);
+    }
+
+    #[test]
+    fn an_act_ends_when_the_gate_closes() {
+        let gate = Gate::default();
+        assert_eq!(gate.while_open(ready(1)).now_or_never(), Some(Some(1)));
+        let mut waiting = pin!(gate.while_open(pending::<()>()));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        gate.close();
+        assert_eq!(waiting.now_or_never(), Some(None));
+        let begun = Cell::new(false);
+        let act = async { begun.set(true) };
+        assert_eq!(gate.while_open(act).now_or_never(), Some(None));
+        assert!(!begun.get(), "it does not begin behind a closed gate");
     }
 }

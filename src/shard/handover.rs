@@ -18,7 +18,7 @@ use std::{collections::HashMap, net::TcpStream, rc::Rc, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::{core::Core, mailbox::Mailbox, slices::in_slices, tasks};
+use super::{core::Core, intake::ConnectionIntake, mailbox::Mailbox, slices::in_slices, tasks};
 use crate::{
     conn::{ClientRecord, RestoredTable, TableRecord},
     drain::Control,
@@ -87,6 +87,7 @@ pub(super) struct Shift {
     core: Rc<Core>,
     mailbox: Arc<Mailbox>,
     control: Arc<Control>,
+    intake: Rc<ConnectionIntake>,
     /// The order to halt that waits for its answer.
     halting: Option<oneshot::Sender<()>>,
     giving: Option<Giving>,
@@ -102,19 +103,15 @@ struct Giving {
 }
 
 impl Shift {
-    /// A shard of a new process is closed from here on, until an order opens it.
+    /// A shard of a new process is closed until an order opens it.
     pub(super) fn new(
         core: Rc<Core>,
         mailbox: Arc<Mailbox>,
         control: Arc<Control>,
-        is_successor: bool,
+        intake: Rc<ConnectionIntake>,
     ) -> Self {
-        if is_successor {
-            core.input.close();
-            core.output.close();
-        }
         let tables = HashMap::new();
-        Self { core, mailbox, control, halting: None, giving: None, tables }
+        Self { core, mailbox, control, intake, halting: None, giving: None, tables }
     }
 
     /// Carries out `orders`, as long as the shard lives.
@@ -255,6 +252,7 @@ impl Shift {
         let now = self.core.clock.now();
         in_slices(&self.core, |clients, go| clients.begin_restored(now, go)).await;
         self.core.input.open();
+        self.intake.resume();
         debug!(clients = self.core.with(|clients| clients.live()), "a shard has taken over");
     }
 }

@@ -38,6 +38,33 @@ pub struct Entrance {
     pub transport: Transport,
 }
 
+/// The names of the public listeners, by their numbers: how another process knows them.
+#[derive(Debug, Default)]
+pub struct Entrances(Box<[(Transport, String)]>);
+
+impl Entrances {
+    /// Of these addresses, in the order of their numbers.
+    #[must_use]
+    pub fn new(all: impl IntoIterator<Item = (Transport, String)>) -> Self {
+        Self(all.into_iter().collect())
+    }
+
+    /// The name of a listener.
+    pub(super) fn name(&self, listener: usize) -> &str {
+        self.0.get(listener).map_or("", |(_, name)| name)
+    }
+
+    /// The number of a plain listener by its name; that of another one if there is none such.
+    pub(super) fn plain(&self, name: &str) -> usize {
+        let plain = || {
+            let all = self.0.iter().enumerate();
+            all.filter(|(_, (transport, _))| *transport == Transport::Plain)
+        };
+        let named = plain().find(|(_, (_, own))| own == name);
+        named.or_else(|| plain().next()).map_or(0, |(number, _)| number)
+    }
+}
+
 /// A listening socket for clients.
 #[derive(Debug)]
 pub struct PublicListener {

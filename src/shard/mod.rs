@@ -12,6 +12,7 @@ mod core;
 pub mod gate;
 pub mod handover;
 mod handshake_pacer;
+mod intake;
 mod join_limiter;
 pub mod listener;
 pub mod mailbox;
@@ -48,10 +49,10 @@ use crate::{
     tls::ServerConfig,
     token::{Verifier, WaitingRoom},
 };
-use accept::ConnectionIntake;
 use core::Core;
 use handover::{Order, Shift};
-use listener::PublicListener;
+use intake::{ConnectionIntake, Ways};
+use listener::{Entrances, PublicListener};
 use mailbox::Mailbox;
 use placement::Placement;
 use slices::in_slices;
@@ -71,6 +72,8 @@ pub struct Setup {
     pub mailbox: Arc<Mailbox>,
     /// Which shard serves which connection.
     pub placement: Arc<Placement>,
+    /// The public listeners, which connections of another process have come through, too.
+    pub entrances: Arc<Entrances>,
     /// The broker of the process.
     pub broker: Arc<broker::Shared>,
     /// The mailboxes of all shards.
@@ -185,16 +188,19 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
 
     let mut loops = JoinSet::new();
     let tls = setup.tls.map(|config| TlsAcceptor::new(config, metrics.clone(), limits, clock));
-    let intake =
-        ConnectionIntake::new(core.clone(), context, places, tls, placement.clone(), index);
+    if setup.is_successor {
+        core.input.close();
+        core.output.close();
+    }
+    let ways = Ways { placement: placement.clone(), index, entrances: setup.entrances };
+    let intake = ConnectionIntake::new(core.clone(), context, places, tls, ways);
     for PublicListener { socket, entrance } in listeners {
         let listener = stream::Listener::new(socket).map_err(ShardError::Start)?;
         loops.spawn_local(accept::accept(intake.clone(), listener, entrance));
     }
     loops.spawn_local(accept::give_turns(intake.clone()));
-    loops.spawn_local(accept::take_moved(intake, metrics.clone()));
-    let shift =
-        Shift::new(core.clone(), core.mailbox.clone(), control.clone(), setup.is_successor);
+    loops.spawn_local(accept::take_moved(intake.clone(), metrics.clone()));
+    let shift = Shift::new(core.clone(), core.mailbox.clone(), control.clone(), intake);
     loops.spawn_local(shift.run(setup.orders));
     loops.spawn_local(tasks::events(core.clone(), poller));
     loops.spawn_local(tasks::fan_out(core.clone(), metrics.clone(), settings.coalesce));

@@ -208,6 +208,11 @@ impl Placement {
                 .is_ok()
     }
 
+    /// How many connections are on their way to `shard` and not taken yet.
+    pub(super) fn on_their_way(&self, shard: usize) -> usize {
+        self.seats[shard].lock().len()
+    }
+
     /// The next connection that was moved to `shard`.
     ///
     /// # Cancel safety

@@ -11,17 +11,18 @@ use std::{
     task::{Poll, ready},
 };
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
-    time::{error::Elapsed, timeout},
+    time::{error::Elapsed, timeout_at},
 };
 use tracing::debug;
 
 use super::stream::PlainStream;
 use crate::{
-    http::HttpSettings,
-    limits::{HTTP_HEAD_DEADLINE, PROXY_HEADER_LOOK_BYTES},
+    http::{HttpSettings, Place},
+    limits::PROXY_HEADER_LOOK_BYTES,
     peer::{
         Announced, FarEnd, PeerAddress,
         proxy_header::{self, NoProxyHeader, ProxyHeader},
@@ -40,60 +41,98 @@ enum NotAnnounced {
     NoHeader(#[from] NoProxyHeader),
 }
 
-/// The far end of `stream`, whose other end is at `peer`; `None`: the connection is to be closed.
+/// A connection whose far end is known.
+pub(super) struct Known {
+    pub(super) stream: PlainStream,
+    pub(super) far_end: FarEnd,
+    /// Bytes of it that were read before and are no header.
+    pub(super) unparsed: Bytes,
+}
+
+/// Finds out the far end of `stream`, whose other end is at `peer`, and of which `unparsed` were
+/// read before; `None`: the connection is to be closed, or another process has it.
 ///
 /// # Cancel safety
-/// May be dropped together with the stream.
+/// May be dropped: the stream is then, too.
 pub(super) async fn far_end(
-    stream: &mut PlainStream,
+    mut stream: PlainStream,
+    unparsed: Bytes,
     peer: PeerAddress,
+    place: &Place,
     settings: &HttpSettings,
-) -> Option<FarEnd> {
+) -> Option<Known> {
     if !settings.proxy_protocol || !settings.trusted_proxies.trust(peer.into()) {
-        return Some(peer.into());
+        return Some(Known { stream, far_end: peer.into(), unparsed });
     }
-    let announced = async { timeout(HTTP_HEAD_DEADLINE, announced(stream)).await? };
-    match announced.await {
-        Ok(announced) => Some(FarEnd { peer, announced }),
-        Err(error @ NotAnnounced::NoHeader(_)) => {
-            seldom!(warn, "a trusted proxy is refused: --proxy-protocol is on", %peer, %error);
-            None
-        }
-        // A balancer that looks whether the port is open.
-        Err(error) => {
-            debug!(%peer, %error, "a trusted proxy announced nothing");
-            None
+    let mut header = Vec::from(unparsed);
+    loop {
+        let until = place.head_due();
+        let announced =
+            async { timeout_at(until, announced(&mut stream, &mut header, place)).await? };
+        match announced.await {
+            Ok(Some(announced)) => {
+                let far_end = FarEnd { peer, announced };
+                return Some(Known { stream, far_end, unparsed: Bytes::new() });
+            }
+            Ok(None) => stream = place.suspend(stream, header.clone().into()).await?,
+            Err(error @ NotAnnounced::NoHeader(_)) => {
+                seldom!(warn, "a trusted proxy is refused: --proxy-protocol is on", %peer, %error);
+                return None;
+            }
+            // A balancer that looks whether the port is open.
+            Err(error) => {
+                debug!(%peer, %error, "a trusted proxy announced nothing");
+                return None;
+            }
         }
     }
 }
 
-async fn announced(stream: &mut PlainStream) -> Result<Announced, NotAnnounced> {
-    let mut header = Vec::new();
+/// `None`: the connection is to stop, with the bytes of its header that have come.
+async fn announced(
+    stream: &mut PlainStream,
+    header: &mut Vec<u8>,
+    place: &Place,
+) -> Result<Option<Announced>, NotAnnounced> {
     loop {
         let known = header.len();
-        look_further(stream, &mut header).await?;
+        if !look_further(stream, header, place).await? {
+            return Ok(None);
+        }
         if header.len() == known {
             return Err(NotAnnounced::Lost(io::ErrorKind::UnexpectedEof.into()));
         }
-        let seen = proxy_header::read(&header)?;
+        let seen = proxy_header::read(header)?;
         if let ProxyHeader::Finished { length, .. } = seen {
             header.truncate(length);
         }
         take(stream, header.len() - known).await?;
         if let ProxyHeader::Finished { announced, .. } = seen {
-            return Ok(announced);
+            return Ok(Some(announced));
         }
     }
 }
 
-/// Appends the next bytes of the stream, which stay in it; none at its end.
-async fn look_further(stream: &mut PlainStream, header: &mut Vec<u8>) -> io::Result<()> {
+/// Appends the next bytes of the stream, which stay in it; none at its end. `false`: the connection
+/// is to stop.
+async fn look_further(
+    stream: &mut PlainStream,
+    header: &mut Vec<u8>,
+    place: &Place,
+) -> io::Result<bool> {
     poll_fn(|cx| {
+        if place.is_suspending() {
+            return Poll::Ready(Ok(false));
+        }
         // On the stack, and only for this look: a waiting connection holds no buffer.
         let mut bytes = [0; PROXY_HEADER_LOOK_BYTES];
-        let count = ready!(stream.poll_peek(cx, &mut bytes))?;
+        let peeked = stream.poll_peek(cx, &mut bytes);
+        if peeked.is_pending() {
+            place.waits(cx);
+        }
+        let count = ready!(peeked)?;
         header.extend_from_slice(&bytes[..count]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(true))
     })
     .await
 }

@@ -5,35 +5,23 @@
 //! handshake is accepted), the answer's body (hyper has encoded it) and the stream ([`Watched`]:
 //! bytes came, everything was flushed). The driver reads it. Single-threaded, no borrow is held.
 
-use std::{
-    cell::Cell,
-    io::{self, IoSlice},
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod watched;
 
-use bytes::Bytes;
+use std::{cell::Cell, io, rc::Rc, time::Duration};
+
 use http::StatusCode;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
+
+pub(in crate::http) use self::watched::Watched;
 
 use crate::{
     drain::Guard,
     http::connection::{
         handover::Handover,
         places::{Charge, Stage, Standing},
-        wire::Wire,
     },
     limits,
 };
-
-/// An answer up to this is put together with its head before it is written: one copy and a send are
-/// cheaper than a writev.
-const WHOLE_ANSWER_BYTES: usize = 2048;
 
 /// The recorded facts of one connection.
 ///
@@ -61,6 +49,8 @@ pub(in crate::http) struct ConnectionState {
     charge: Cell<Option<Charge>>,
     /// The request is long work, which is in vain once the peer has broken the connection off.
     is_long: Cell<bool>,
+    /// hyper will read another request after the answer that is being made; before any, too.
+    is_kept_alive: Cell<bool>,
 }
 
 impl ConnectionState {
@@ -79,6 +69,7 @@ impl ConnectionState {
             read_bytes_max: Cell::new(0),
             charge: Cell::new(None),
             is_long: Cell::new(false),
+            is_kept_alive: Cell::new(true),
         }
     }
 
@@ -125,6 +116,7 @@ impl ConnectionState {
         self.guard.set(Some(self.guard.take().unwrap_or(guard)));
         self.head_bytes.set(0);
         self.is_long.set(false);
+        self.is_kept_alive.set(false);
         self.standing.set_body_unread(has_body);
         self.enter(Stage::Busy);
     }
@@ -132,6 +124,19 @@ impl ConnectionState {
     /// Whether the request that begins had come together with the one before.
     pub(in crate::http) fn is_pipelined(&self) -> bool {
         !self.has_more_come.take()
+    }
+
+    /// The answer lets the peer send another request, as hyper will see, too.
+    pub(in crate::http) fn answer_keeps_alive(&self) {
+        self.is_kept_alive.set(true);
+    }
+
+    /// Whether the connection is to stop, and can do so here: nothing is owed to its peer.
+    pub(in crate::http) fn stops(&self) -> bool {
+        self.standing.is_suspending()
+            && self.owes_nothing()
+            && self.is_kept_alive.get()
+            && self.refused.get().is_none()
     }
 
     /// The request's body has been read to its end.
@@ -250,143 +255,4 @@ impl ConnectionState {
     pub(in crate::http) fn enter(&self, stage: Stage) {
         self.standing.enter(stage);
     }
-}
-
-/// A stream that writes down what happens to it.
-pub(in crate::http) struct Watched<I> {
-    stream: I,
-    /// Read already, and to be read first.
-    first: Bytes,
-    state: Rc<ConnectionState>,
-}
-
-impl<I> Watched<I> {
-    pub(in crate::http) fn new(stream: I, first: Bytes, state: Rc<ConnectionState>) -> Self {
-        Self { stream, first, state }
-    }
-
-    /// Called before `count` bytes that begin with these are written; `Some`: they must not be
-    /// written, since they are hyper's own answer.
-    fn withheld(&self, bytes: &[u8], count: usize) -> Option<usize> {
-        if self.state.owes_nothing() {
-            self.state.refused.set(Some(status_of(bytes)));
-            return Some(count);
-        }
-        self.state.has_written.set(true);
-        None
-    }
-
-    fn written(&self, result: &Poll<io::Result<usize>>) {
-        if matches!(result, Poll::Ready(Ok(1..))) {
-            self.state.standing.has_moved();
-        }
-    }
-
-    /// The stream, unless hyper has left unread what was read before it came: then it is unknown
-    /// where the peer's next bytes begin.
-    pub(in crate::http) fn into_inner(self) -> Option<I> {
-        self.first.is_empty().then_some(self.stream)
-    }
-}
-
-impl<I: Wire> AsyncRead for Watched<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let count = self.first.len().min(buffer.remaining());
-            buffer.put_slice(&self.first.split_to(count));
-            self.state.bytes_came(count);
-            return Poll::Ready(Ok(()));
-        }
-        let room = buffer.remaining();
-        self.state.has_room_for(room)?;
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.state.has_room_for(room + self.stream.held_bytes())?;
-        if let Poll::Ready(Ok(())) = result {
-            self.state.bytes_came(buffer.filled().len() - before);
-        }
-        result
-    }
-}
-
-impl<I: Wire> AsyncWrite for Watched<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if let Some(count) = self.withheld(bytes, bytes.len()) {
-            return Poll::Ready(Ok(count));
-        }
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.written(&result);
-        self.state.has_room_for(self.stream.held_bytes())?;
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let count = parts.iter().map(|part| part.len()).sum();
-        if let Some(count) = self.withheld(parts.first().map_or(&[], |part| part), count) {
-            return Poll::Ready(Ok(count));
-        }
-        let mut whole = [0; WHOLE_ANSWER_BYTES];
-        let result = match whole.get_mut(..count) {
-            Some(whole) => {
-                let mut rest = &mut *whole;
-                for part in parts {
-                    let (begin, end) = rest.split_at_mut(part.len());
-                    begin.copy_from_slice(part);
-                    rest = end;
-                }
-                Pin::new(&mut self.stream).poll_write(cx, whole)
-            }
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, parts),
-        };
-        self.written(&result);
-        self.state.has_room_for(self.stream.held_bytes())?;
-        result
-    }
-
-    /// So hyper passes bodies on as they are: its buffer has heads alone.
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// hyper flushes only when its own buffer is empty: all that was encoded is then written.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper comes by here whenever it is polled.
-        if self.state.stage() == Stage::Busy
-            && self.state.is_long.get()
-            && self.stream.poll_reset(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        let result = Pin::new(&mut self.stream).poll_flush(cx);
-        if let Poll::Ready(Ok(())) = result {
-            self.state.everything_is_flushed();
-        }
-        result
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.state.refused().is_some() {
-            // The words are still to come.
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// The status in the bytes of an answer of hyper's.
-fn status_of(answer: &[u8]) -> StatusCode {
-    let digits = answer.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
-    digits.and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
 }

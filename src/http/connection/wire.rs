@@ -1,7 +1,12 @@
 //! The stream under HTTP, which also knows its owner, and whether the peer has broken it off.
 
-use std::task::{self, Poll};
+use std::{
+    io,
+    net::TcpStream,
+    task::{self, Poll},
+};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http::owner::{self, Owner};
@@ -19,6 +24,11 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin {
     fn held_bytes(&self) -> usize {
         0
     }
+
+    /// Another descriptor of its socket; `None`: it can't go on in another process.
+    fn duplicate(&self) -> Option<io::Result<TcpStream>> {
+        None
+    }
 }
 
 impl Wire for tokio::net::TcpStream {
@@ -32,5 +42,9 @@ impl Wire for tokio::net::TcpStream {
             Poll::Ready(_) if matches!(self.take_error(), Ok(None)) => Poll::Pending,
             ready => ready.map(drop),
         }
+    }
+
+    fn duplicate(&self) -> Option<io::Result<TcpStream>> {
+        Some(SockRef::from(self).try_clone().map(TcpStream::from))
     }
 }

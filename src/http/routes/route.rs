@@ -93,9 +93,10 @@ pub(in crate::http) async fn answer(
             || state.standing().is_spare()
             || peer.owner.is_none()
             || asks_to_leave_http(&head)
+            || state.standing().has_let_go()
             || context.control.phase() >= Phase::Waiting;
         match state.stays_for().filter(|_| !is_last) {
-            Some(time) => keep_alive(&head, &mut answer, time),
+            Some(time) => keep_alive(&head, &state, &mut answer, time),
             None => answer::close(&mut answer),
         }
         if head.version == Version::HTTP_10 && !answer.headers().contains_key(KEEP_ALIVE) {
@@ -133,7 +134,7 @@ fn no_place() -> Answer {
 }
 
 /// Tells how long the connection stays without a request, if the peer lets it.
-fn keep_alive(head: &request::Parts, answer: &mut Answer, time: Duration) {
+fn keep_alive(head: &request::Parts, state: &ConnectionState, answer: &mut Answer, time: Duration) {
     let says = |word: &str| {
         let values = head.headers.get_all(header::CONNECTION).iter();
         let mut words = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
@@ -148,6 +149,7 @@ fn keep_alive(head: &request::Parts, answer: &mut Answer, time: Duration) {
         let headers = answer.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
         headers.insert(KEEP_ALIVE, value.expect("digits are valid in a header"));
+        state.answer_keeps_alive();
     }
 }
 

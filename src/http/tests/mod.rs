@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use recorder::Recorder;
 use tokio::{
@@ -205,7 +206,8 @@ impl Server {
         let (ours, theirs) = duplex(bytes);
         let peer: SocketAddr = peer.parse().unwrap();
         let (place, context) = (self.places.enter(), self.context.clone());
-        let serving = async move { run(ours, peer.into(), context, place.standing()).await };
+        let serving =
+            async move { run(ours, Bytes::new(), peer.into(), context, place.standing()).await };
         (serving, theirs)
     }
 

@@ -1,6 +1,9 @@
 //! Shards that beat and fall silent on a paused clock, with real sockets.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    rc::Rc,
+};
 
 use tokio::{
     task::{JoinHandle, spawn_local},
@@ -9,8 +12,12 @@ use tokio::{
 
 use super::*;
 use crate::{
+    clock::Clock,
     metrics::ShardMetrics,
-    shard::listener::{Accepted, Entrance, Transport},
+    shard::{
+        listener::{Accepted, Entrance, Transport},
+        placement::Placement,
+    },
 };
 
 const BY_TLS: Entrance = Entrance { listener: 0, transport: Transport::Tls };
@@ -38,7 +45,8 @@ impl World {
         };
         let listeners: Vec<_> = (0..2).map(listen).collect();
         let duplicates = duplicates(&listeners).unwrap();
-        spawn_local(watch(duplicates, placement.clone(), Arc::default(), clock));
+        let hand_out = HandOut { gate: Rc::default(), placement: placement.clone(), clock };
+        spawn_local(watch(duplicates, hand_out, Arc::default()));
         Self { clock, metrics, placement, listeners }
     }
 

@@ -69,6 +69,14 @@ impl http::Wire for Stream {
             Self::Tls(stream) => stream.held_bytes(),
         }
     }
+
+    /// A session of TLS can't go on in another process.
+    fn duplicate(&self) -> Option<io::Result<std::net::TcpStream>> {
+        match self {
+            Self::Plain(stream) => stream.duplicate(),
+            Self::Tls(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -115,6 +115,14 @@ impl http::Wire for PlainStream {
             Err(mut registered) => registered.poll_reset(cx),
         }
     }
+
+    fn duplicate(&self) -> Option<io::Result<std::net::TcpStream>> {
+        match self {
+            Self::Bare(stream) => Some(stream.try_clone()),
+            Self::Registered(stream) => stream.duplicate(),
+            Self::Lost => None,
+        }
+    }
 }
 
 impl AsyncRead for PlainStream {

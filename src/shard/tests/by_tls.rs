@@ -22,7 +22,8 @@ use crate::{
     http::{Places, Room, tests::Fixture},
     limits::{HTTP_BUFFERS_FREE_BYTES, TLS_HANDSHAKES_PER_TURN},
     shard::{
-        accept::{ConnectionIntake, give_turns},
+        accept::give_turns,
+        intake::{ConnectionIntake, Ways},
         listener::{Entrance, Transport},
         placement::Placement,
         stream::{PlainStream, TlsAcceptor},
@@ -69,7 +70,8 @@ impl World {
         let (store, roots) = store();
         let config = Arc::new(store).server_config();
         let tls = Some(TlsAcceptor::new(config, metrics, Arc::default(), clock));
-        let intake = ConnectionIntake::new(core, context, places.clone(), tls, placement, 0);
+        let ways = Ways { placement, index: 0, entrances: Arc::default() };
+        let intake = ConnectionIntake::new(core, context, places.clone(), tls, ways);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self { intake, places, roots, listener }
     }

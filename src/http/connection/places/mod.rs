@@ -11,12 +11,17 @@ mod addresses;
 mod budget;
 mod leaving;
 mod memory;
+mod patience;
 mod room;
+mod stage;
+mod suspended;
+mod suspension;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
+    task::Waker,
 };
 
 use slab::Slab;
@@ -26,37 +31,19 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub(in crate::http) use self::memory::Charge;
 pub use self::room::Room;
 use self::{
     addresses::FreshByAddress,
     budget::{Bytes, Memory},
+    suspended::{Course, Suspended},
 };
+pub(in crate::http) use self::{memory::Charge, stage::Stage};
 use crate::{
     admission::AddressKey,
     clock::Clock,
     limits::{HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX},
-    metrics::{Dismissed, ShardMetrics},
+    metrics::ShardMetrics,
 };
-
-/// The stage of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Stage {
-    /// Accepted; the first request is not complete.
-    Fresh,
-    /// Between two requests; nothing of the next one has come.
-    Idle,
-    /// Bytes of the next request have come.
-    Head,
-    /// A request is being worked on.
-    Busy,
-    /// An answer is encoded and not yet all in the kernel.
-    Answering,
-    /// The last answer is given; what the peer still sends is thrown away.
-    Lingering,
-    /// Sent away: it ends at its task's next turn.
-    Leaving,
-}
 
 /// All places of one listener, or of a shard's listeners together.
 pub struct Places {
@@ -82,6 +69,9 @@ pub struct Places {
     /// Accept loops wait for room in line, so that none takes all of it.
     line: Semaphore,
     metrics: Arc<ShardMetrics>,
+    course: Cell<Course>,
+    /// A connection has stopped, or is gone, while all are to stop.
+    stopped: Notify,
 }
 
 /// One connection's place, given back when it is dropped: after the connection.
@@ -98,7 +88,7 @@ pub(in crate::http) struct Standing {
     stage: Cell<Stage>,
     is_silent: Cell<bool>,
     since: Cell<Instant>,
-    accepted: Instant,
+    accepted: Cell<Instant>,
     /// The server has its request and has not come to it.
     is_queued: Cell<bool>,
     is_body_unread: Cell<bool>,
@@ -111,6 +101,10 @@ pub(in crate::http) struct Standing {
     /// The part of it in hyper's buffers.
     buffers: Cell<usize>,
     task: OnceCell<AbortHandle>,
+    /// Wakes the task, where it waits for its peer.
+    waker: RefCell<Option<Waker>>,
+    /// While it is stopped.
+    suspended: RefCell<Option<Box<Suspended>>>,
 }
 
 impl Places {
@@ -132,6 +126,8 @@ impl Places {
             freed: Notify::new(),
             line: Semaphore::new(1),
             metrics,
+            course: Cell::default(),
+            stopped: Notify::new(),
         })
     }
 
@@ -168,7 +164,14 @@ impl Places {
     where
         F: Future<Output = ()> + 'static,
     {
-        let place = self.enter_at(listener);
+        Self::start(self.enter_at(listener), drive);
+    }
+
+    /// Starts the task that drives a connection.
+    fn start<F>(place: Place, drive: impl FnOnce(Place) -> F)
+    where
+        F: Future<Output = ()> + 'static,
+    {
         let standing = place.0.clone();
         let task = tokio::task::spawn_local(drive(place));
         // Set once: right here.
@@ -196,7 +199,7 @@ impl Places {
             stage: Cell::new(Stage::Fresh),
             is_silent: Cell::new(true),
             since: Cell::new(now),
-            accepted: now,
+            accepted: Cell::new(now),
             is_queued: Cell::new(false),
             is_body_unread: Cell::new(false),
             has_published: Cell::new(false),
@@ -205,6 +208,8 @@ impl Places {
             held: Bytes::default(),
             buffers: Cell::new(0),
             task: OnceCell::new(),
+            waker: RefCell::default(),
+            suspended: RefCell::default(),
         });
         standing.key.set(self.seated.borrow_mut().insert(standing.clone()));
         Place(standing)
@@ -268,6 +273,8 @@ impl Drop for Place {
             }
         }
         places.freed.notify_waiters();
+        drop(self.0.suspended.take());
+        places.one_has_stopped();
     }
 }
 
@@ -290,6 +297,9 @@ impl Standing {
         if self.stage.get() != Stage::Leaving {
             self.set_stage(stage);
             self.since.set(self.now());
+            if stage == Stage::Lingering {
+                self.places.one_has_stopped();
+            }
         }
     }
 
@@ -335,7 +345,7 @@ impl Standing {
 
     /// When the connection has lived for long enough; `None`: it may live on.
     pub(in crate::http) fn end_of_life(&self) -> Option<Instant> {
-        (!self.has_published.get()).then(|| self.accepted + HTTP_LIFE_MAX)
+        (!self.has_published.get()).then(|| self.accepted.get() + HTTP_LIFE_MAX)
     }
 
     /// Whether there is room for more than a health probe; a connection in a spare place asks for
@@ -355,31 +365,6 @@ impl Standing {
 
     pub(in crate::http) fn is_spare(&self) -> bool {
         self.is_spare.get()
-    }
-
-    /// It is the peer's turn, and closing loses nothing that cannot be had again.
-    fn is_waiting(&self) -> bool {
-        match self.stage.get() {
-            Stage::Fresh => !self.is_queued.get(),
-            Stage::Idle | Stage::Head | Stage::Lingering => true,
-            Stage::Busy | Stage::Answering | Stage::Leaving => false,
-        }
-    }
-
-    /// It is the peer's turn in the middle of a request: the body comes, or the answer goes.
-    fn is_half_done(&self) -> bool {
-        match self.stage.get() {
-            Stage::Busy => self.is_body_unread.get(),
-            stage => stage == Stage::Answering,
-        }
-    }
-
-    fn word(&self) -> Dismissed {
-        match self.stage.get() {
-            Stage::Idle | Stage::Lingering => Dismissed::Idle,
-            Stage::Answering => Dismissed::Unread,
-            _ => Dismissed::Unfinished,
-        }
     }
 }
 
