@@ -5,19 +5,20 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{bans::Bearer, channel::ChannelName, metrics::Scope};
 
 /// Something to be done by every shard of every process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Announcement {
     /// Clients are to be closed.
     Disconnect(Disconnection),
 }
 
 /// Clients that are to be closed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disconnection {
     /// Which clients.
     pub selector: Selector,
@@ -40,7 +41,7 @@ impl Disconnection {
 }
 
 /// The property by which clients are selected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selector {
     /// They are subscribed to this channel.
     Channel(ChannelName),

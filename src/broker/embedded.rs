@@ -53,6 +53,9 @@ impl EmbeddedBroker {
         let id = message.id();
         let Message { publisher, channel, kind, data, .. } = message;
         let (mut guard, now) = (self.embedded.lock(), self.clock.now());
+        if guard.state.is_over {
+            return Err(PublishError::Restarting);
+        }
         if let Some(id) = &id {
             if let Some(first) = guard.state.answers.first(id, now) {
                 return Ok(Receipt::Cluster(first));
@@ -73,7 +76,7 @@ impl EmbeddedBroker {
     fn publish_slot_at(&self, slot: PeriodicSlot, unix_ms: u64) -> SlotOutcome {
         let (number, next_slot_in_ms) = slot_at(slot.interval_ms, unix_ms);
         let mut guard = self.embedded.lock();
-        let published = if guard.state.slots.is_done(&slot, number) {
+        let published = if guard.state.is_over || guard.state.slots.is_done(&slot, number) {
             Ok(None)
         } else {
             let data = (slot.text_at)(Duration::from_millis(unix_ms));

@@ -93,6 +93,9 @@ pub enum PublishError {
     /// nothing was delivered. Answer 503.
     #[error("too many new channels within five minutes")]
     ChannelsFull,
+    /// Another process has taken this one's place; nothing was delivered. Answer 503.
+    #[error("another process has taken this one's place")]
+    Restarting,
 }
 
 impl From<&PublishError> for PublishFailure {
@@ -103,6 +106,7 @@ impl From<&PublishError> for PublishFailure {
             PublishError::Unconfirmed => Self::Unconfirmed,
             PublishError::KeysFull => Self::KeysFull,
             PublishError::ChannelsFull => Self::ChannelsFull,
+            PublishError::Restarting => Self::Restarting,
         }
     }
 }

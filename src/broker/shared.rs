@@ -3,6 +3,7 @@
 //! A bad setting is an error here; Redis being out of reach is not: handles connect in the
 //! background, and [`Health`] has their state.
 
+mod following;
 mod giving;
 mod taking;
 

@@ -57,7 +57,8 @@ pub enum Cause {
     Admin,
     /// A signal or the end of a console: a supervisor that will end the process anyway.
     Signal,
-    /// A part of the process has failed: it can't go back to serving.
+    /// A part of the process has failed, or another one has taken its place: it can't go back to
+    /// serving.
     Failure,
 }
 

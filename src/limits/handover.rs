@@ -73,6 +73,15 @@ pub const HANDOVER_STATE_WAIT: Duration = Duration::from_secs(3);
 /// For the new process to wait for COMMIT. It waits longer than the old one pauses, so that the old
 /// one decides.
 pub const HANDOVER_COMMIT_WAIT: Duration = Duration::from_secs(3);
+/// Publications on their way to a replaced process that still has clients; past it that one closes
+/// them.
+pub const FOLLOWED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// For a replaced process to take a message about publications.
+pub const FOLLOWED_SEND_DEADLINE: Duration = Duration::from_secs(10);
+/// For the last clients of a replaced process, if the new one is lost sight of.
+pub const UNFOLLOWED_CLOSE_OVER: Duration = Duration::from_secs(2);
+/// For a replaced process to wait for publications at a time.
+pub const FOLLOWING_LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 /// Between two words to an asker; then nobody knows how it goes. Longer than
 /// any step.
 pub const HANDOVER_SILENCE_MAX: Duration = Duration::from_secs(90);

@@ -231,6 +231,8 @@ words! {
         KeysFull = "keys_full",
         /// Too many channels were begun in Redis lately.
         ChannelsFull = "channels_full",
+        /// Another process has taken this one's place.
+        Restarting = "restarting",
         /// A batch's time was over before its turn.
         DeadlineExceeded = "deadline_exceeded",
         /// Larger than `--max-broadcast-size`.

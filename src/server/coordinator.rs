@@ -357,8 +357,15 @@ impl Coordinator {
     }
 
     /// The signals, for somebody else.
-    pub(super) fn into_signals(self) -> Signals {
-        self.signals
+    #[cfg(target_os = "linux")]
+    pub(super) fn signals(&mut self) -> &mut Signals {
+        &mut self.signals
+    }
+
+    /// Another process serves: the clients that are left are closed over `window`.
+    #[cfg(target_os = "linux")]
+    pub(super) fn leave(&mut self, window: Duration) {
+        self.machine.start_closing(self.clock.now(), window, Cause::Failure);
     }
 
     /// Whether a shard has died, up to its very end.

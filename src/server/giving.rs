@@ -179,6 +179,7 @@ impl Giver for ServerGiving {
             listeners: listeners.iter().map(|(record, _)| record.clone()).collect(),
             shards: u32::try_from(orders.len()).unwrap_or(u32::MAX),
             has_redis: process.broker.health().reach() != Reach::Embedded,
+            may_stay: listeners.iter().any(|(record, _)| record.kind == ListenerKind::Tls),
         };
         let content = Content::Bytes(record::to_bytes(&record));
         let descriptors = listeners.iter().map(|(_, socket)| socket.clone()).collect();
@@ -247,6 +248,7 @@ impl Giver for ServerGiving {
     }
 
     fn commit(&mut self) {
+        self.server.process.broker.retire();
         // Clients that stay hear on.
         self.halted = None;
         let mut letting_go = self.server.letting_go.borrow_mut();

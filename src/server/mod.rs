@@ -14,6 +14,12 @@ mod death;
 mod descriptors;
 mod exit;
 #[cfg(target_os = "linux")]
+mod follow_record;
+#[cfg(target_os = "linux")]
+mod followed;
+#[cfg(target_os = "linux")]
+mod following;
+#[cfg(target_os = "linux")]
 mod giving;
 mod notice;
 #[cfg(target_os = "linux")]
@@ -74,6 +80,8 @@ use certificates::Certificates;
 pub use descriptors::TooFew;
 use exit::End;
 pub use exit::Exit;
+#[cfg(target_os = "linux")]
+use followed::Followed;
 use parts::PerShard;
 pub use parts::{BadListeners, Listeners, MakeBroker, NamedListener, Parts};
 pub use passed::BadSocket;
@@ -104,6 +112,9 @@ pub struct Server {
     /// The program that a new process runs.
     #[cfg(target_os = "linux")]
     program: Option<Program>,
+    /// A replaced process that still has clients.
+    #[cfg(target_os = "linux")]
+    followed: Option<Arc<Followed>>,
 }
 
 impl Server {
@@ -139,20 +150,19 @@ impl Server {
         let bound = Listeners::bind(&given.left, config.threads)?;
         let listeners = given.listeners.and(bound).per_shard(config.threads)?;
         let mut unix = given.unix;
-        for path in &given.left.listen_unix {
-            unix.push(UnixSocket::bind(path)?);
-        }
+        unix.extend(UnixSocket::bind_all(&given.left.listen_unix)?);
         if listeners.addresses.is_empty() && unix.is_empty() {
             return Err(StartError::NoAddress);
         }
-        let clock = match &parts.predecessor {
-            Some(old) => Clock::started_before(Duration::from_millis(old.clock_ms)),
-            None => Clock::start(),
-        };
+        let clock = clock_after(parts.predecessor.as_ref());
         let mailboxes: Vec<_> =
             (0..config.threads).map(|_| Arc::new(Mailbox::new(clock))).collect();
-        let sinks: Vec<_> =
-            mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>).collect();
+        #[cfg(target_os = "linux")]
+        let followed = Followed::of(parts.predecessor.as_ref());
+        let sinks = mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>);
+        #[cfg(target_os = "linux")]
+        let sinks = sinks.chain(followed.iter().map(|old| old.clone() as Arc<dyn Sink>));
+        let sinks: Vec<_> = sinks.collect();
         let verifier = Arc::new(Verifier::new(clock, &config.tokens)?);
         let process = Arc::new(Process {
             clock,
@@ -173,21 +183,21 @@ impl Server {
             upgrades: Arc::default(),
             certificates: config.certificates.clone().map(Certificates::new).map(Arc::new),
         });
-        let placement = Arc::new(Placement::new(&process.shards, shares.shard.connections_max()));
-        let tls = config.certificates.as_ref().map(|store| store.server_config());
-        let service_manager = Arc::new(parts.service_manager);
+        let connections_max = shares.shard.connections_max();
         Ok(Self {
-            config,
             listeners,
             unix,
             mailboxes,
-            placement,
+            placement: Arc::new(Placement::new(&process.shards, connections_max)),
             process,
-            tls,
+            tls: config.certificates.as_ref().map(|store| store.server_config()),
+            config,
             has_given,
-            service_manager,
+            service_manager: Arc::new(parts.service_manager),
             #[cfg(target_os = "linux")]
             program: parts.program,
+            #[cfg(target_os = "linux")]
+            followed,
         })
     }
 
@@ -246,6 +256,11 @@ impl Server {
             taken.running.serve(taken.signals, taken.control).await
         })
     }
+}
+
+/// The clock of a server, which continues that of the old process.
+fn clock_after(old: Option<&Predecessor>) -> Clock {
+    old.map_or_else(Clock::start, |old| Clock::started_before(Duration::from_millis(old.clock_ms)))
 }
 
 /// Runs the control thread's part on the calling thread.

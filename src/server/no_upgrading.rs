@@ -1,8 +1,8 @@
 //! Systems without upgrades in place: no server waits for another one to take its place.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
-use super::{StartError, signals::Signals};
+use super::{StartError, coordinator::Coordinator, exit::End};
 
 /// There are none: the option is refused.
 pub(super) enum ControlSocket {}
@@ -28,7 +28,11 @@ impl Upgrading {
 }
 
 impl Replaced {
-    pub(super) async fn finish(self, _signals: Signals) {
+    pub(super) async fn finish(
+        self,
+        _coordinator: &mut Coordinator,
+        _close_over: Duration,
+    ) -> Option<End> {
         match self {}
     }
 }

@@ -16,6 +16,9 @@ pub(super) struct PredecessorRecord {
     pub(super) shards: u32,
     /// Whether there is a Redis.
     pub(super) has_redis: bool,
+    /// Whether it may stay for a while, with clients that can't change process.
+    #[serde(default)]
+    pub(super) may_stay: bool,
 }
 
 /// A listening socket.
@@ -62,4 +65,6 @@ pub struct Predecessor {
     pub(super) clock_ms: u64,
     /// The files of its Unix sockets.
     pub(super) files: Vec<SocketFileRecord>,
+    /// It may stay for a while, and then follows the new one.
+    pub(super) follows: bool,
 }

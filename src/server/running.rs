@@ -26,6 +26,8 @@ use super::{
     upgrade_signal::UpgradeSignal,
     upgrading::{ControlSocket, Upgrading},
 };
+#[cfg(target_os = "linux")]
+use crate::handover::{Link, Turns};
 use crate::{
     broker::{self, Broker, HandleOwner, Reach},
     http,
@@ -38,6 +40,8 @@ use crate::{
         listener::{Entrance, Entrances, PublicListener, Transport},
     },
 };
+#[cfg(target_os = "linux")]
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 /// A server whose threads run.
 pub(super) struct Running {
@@ -56,6 +60,9 @@ pub(super) struct Running {
     listeners: Rc<[HandedListener]>,
     /// Where there is an admin listener.
     admin: Option<Rc<AdminIntake>>,
+    /// The end of the process that this one has replaced.
+    #[cfg(target_os = "linux")]
+    pub(super) old_ended: Option<LocalBoxFuture<'static, ()>>,
 }
 
 /// When a server serves.
@@ -114,6 +121,8 @@ impl Server {
             admin,
             #[cfg(target_os = "linux")]
             listeners,
+            #[cfg(target_os = "linux")]
+            old_ended: None,
         })
     }
 
@@ -253,6 +262,16 @@ impl Running {
         &self.server.process
     }
 
+    /// Gives the old process, at the other end of `link`, what its clients get, from this moment
+    /// on. Resolves when nothing of that process is left.
+    #[cfg(target_os = "linux")]
+    pub(super) fn accompany(&self, link: Link) -> LocalBoxFuture<'static, ()> {
+        match &self.server.followed {
+            Some(followed) => followed.clone().by(link).boxed_local(),
+            None => async move { link.disturbed().await }.boxed_local(),
+        }
+    }
+
     /// The wait for a process that takes over.
     #[cfg(target_os = "linux")]
     fn upgrading(&mut self, socket: ControlSocket) -> (Upgrading, UpgradeSignal) {
@@ -264,7 +283,14 @@ impl Running {
             letting_go: Rc::default(),
         };
         let program = self.server.program.take();
-        Upgrading::new(socket, server, program, self.server.service_manager.clone())
+        let turns = Turns::default();
+        if let (Some(old_ended), Some(turn)) = (self.old_ended.take(), turns.take()) {
+            tokio::task::spawn_local(async move {
+                old_ended.await;
+                drop(turn);
+            });
+        }
+        Upgrading::new(socket, server, program, self.server.service_manager.clone(), turns)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -289,7 +315,8 @@ impl Running {
         let Self { server, broker, milestones, reloads, deaths, mut ends, gate, .. } = self;
         let Process { clock, control, shards, .. } = &*server.process;
         let shards = ShardWatch::new(shards);
-        let inputs = Inputs { signals, deaths, reloads, upgrades, shards, milestones };
+        let inputs =
+            Inputs { signals, deaths, reloads, upgrades, shards, milestones: milestones.clone() };
         let drain = server.config.drain;
         let mut coordinator = Coordinator::new(*clock, control.clone(), drain, inputs);
         let replaced = async {
@@ -305,9 +332,14 @@ impl Running {
         let end = match end {
             Ok(end) => end,
             Err(replaced) => {
-                replaced.finish(coordinator.into_signals()).await;
-                let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
-                return Ok(Exit::HandedOver);
+                milestones.is_over();
+                match replaced.finish(&mut coordinator, drain.close_over).await {
+                    Some(end) => end,
+                    None => {
+                        let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
+                        return Ok(Exit::HandedOver);
+                    }
+                }
             }
         };
         if end == End::AtOnce {

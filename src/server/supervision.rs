@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Milestones {
     stage: Cell<Stage>,
     reloads: Cell<u64>,
+    is_over: Cell<bool>,
     news: Notify,
 }
 
@@ -42,6 +43,12 @@ impl Milestones {
     /// A reload has begun.
     pub(super) fn reloads(&self) {
         self.reloads.set(self.reloads.get() + 1);
+        self.news.notify_one();
+    }
+
+    /// Another process has taken this one's place, and tells the manager itself.
+    pub(super) fn is_over(&self) {
+        self.is_over.set(true);
         self.news.notify_one();
     }
 
@@ -63,7 +70,7 @@ pub(super) struct Supervised {
     pub(super) reloads: Reloads,
 }
 
-/// Tells the manager what is due, forever.
+/// Tells the manager what is due, as long as the process is the one that it manages.
 ///
 /// # Cancel safety
 /// May be dropped: each notice is sent at once.
@@ -76,7 +83,7 @@ pub(super) async fn run(server: Supervised) {
     let interval = interval.max(Duration::from_millis(1));
     let mut told = Told::nothing(watchdog);
     let mut has_failed = false;
-    loop {
+    while !server.milestones.is_over.get() {
         let now = server.clock.now();
         let (notices, next) = told.next(&server.state(now), now);
         match server.notifier.send(&notices) {

@@ -75,8 +75,6 @@ pub(super) struct TakenOver {
     pub(super) running: Running,
     pub(super) signals: Signals,
     pub(super) control: Option<ControlSocket>,
-    /// To the old process.
-    pub(super) link: Link,
 }
 
 impl<F: FnOnce(Clock) -> io::Result<Signals>> ServerTaking<F> {
@@ -161,7 +159,9 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
 
     fn start(self, link: Link) -> TakenOver {
         let built = self.built.expect("it was prepared");
-        let Built { running, signals, mut control, process, dealt, .. } = built;
+        let Built { mut running, signals, mut control, process, dealt, .. } = built;
+        // Before anything is published here.
+        let old_ended = running.accompany(link);
         running.begin();
         if let Some(control) = &mut control {
             control.claim();
@@ -173,7 +173,8 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
         let pause_ms = pause.as_millis();
         info!(clients, pause_ms, "taken over: this process serves from here on");
         let signals = signals.expect("it was prepared");
-        TakenOver { running, signals, control, link }
+        running.old_ended = Some(old_ended);
+        TakenOver { running, signals, control }
     }
 }
 
@@ -249,7 +250,11 @@ impl PredecessorRecord {
             let (said, came) = (self.listeners.len(), descriptors.len());
             return Err(format!("{said} listeners with {came} sockets"));
         }
-        let predecessor = Predecessor { clock_ms: self.clock_ms, files: Vec::new() };
+        let predecessor = Predecessor {
+            clock_ms: self.clock_ms,
+            files: Vec::new(),
+            follows: self.may_stay && !self.has_redis,
+        };
         let mut passed = PassedOn { predecessor, listeners: Vec::new(), control: None };
         for (ListenerRecord { kind, file }, socket) in self.listeners.into_iter().zip(descriptors) {
             match (kind, file) {

@@ -146,5 +146,12 @@ mod system {
 
 pub(super) use system::{UnixSocket, Watched, accept};
 
+impl UnixSocket {
+    /// Listens at all `paths`.
+    pub(super) fn bind_all(paths: &[PathBuf]) -> Result<Vec<Self>, UnixListenError> {
+        paths.iter().map(|path| Self::bind(path)).collect()
+    }
+}
+
 #[cfg(all(test, unix))]
 mod tests;

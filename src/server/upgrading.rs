@@ -1,17 +1,20 @@
 //! The end of a server that another process takes the place of, and until then the wait for it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use nix::{
     sys::signal::{Signal as Number, kill},
     unistd::Pid,
 };
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     StartError,
     control_door::ControlDoor,
+    coordinator::Coordinator,
+    exit::End,
+    following,
     giving::{Handed, ServerGiving},
     signals::{Signal, Signals},
     successor::Program,
@@ -21,9 +24,10 @@ use super::{
 pub(super) use crate::handover::ControlSocket;
 use crate::{
     config::VERSION,
-    handover::{Identity, Turns},
-    limits::FORCED_EXIT_DEADLINE,
+    handover::{Given, Identity, Turns},
+    limits::{FORCED_EXIT_DEADLINE, UNFOLLOWED_CLOSE_OVER},
     service_manager::Notifier,
+    shard::handover::Order,
 };
 
 /// Listens at `path`.
@@ -47,12 +51,13 @@ impl Upgrading {
         server: Handed,
         program: Option<Program>,
         service_manager: Arc<Notifier>,
+        turns: Turns,
     ) -> (Self, UpgradeSignal) {
         let (signal, signals) = UpgradeSignal::channel();
         let process = &server.process;
         let upgrades = Upgrades {
             door: ControlDoor::new(socket, signals, Identity::own(VERSION)),
-            turns: Turns::default(),
+            turns,
             program,
             obstacle: None,
             clock: process.clock,
@@ -81,18 +86,48 @@ pub(super) struct Replaced {
 }
 
 impl Replaced {
-    /// Resolves when nothing of the other process' is here any more. Signals that came in the pause
-    /// were meant for whoever serves.
-    pub(super) async fn finish(self, mut signals: Signals) {
-        if timeout(FORCED_EXIT_DEADLINE, self.server.let_go()).await.is_err() {
+    /// Resolves when nothing of the other process' is here any more, and nothing of this one's
+    /// either. None: nothing was left at once; else how the rest ended, closed over `close_over`.
+    pub(super) async fn finish(
+        self,
+        coordinator: &mut Coordinator,
+        close_over: Duration,
+    ) -> Option<End> {
+        let Self { server, handed: HandedOver { given: Given { mut link, new, .. }, .. } } = self;
+        if timeout(FORCED_EXIT_DEADLINE, server.let_go()).await.is_err() {
             warn!("a shard hangs: exiting without it");
         }
-        let pid = i32::try_from(self.handed.given.new.pid).map(Pid::from_raw);
-        while let Some(signal) = signals.try_recv() {
-            let (Ok(pid), Some(number)) = (pid, number(signal)) else { continue };
-            if let Err(error) = kill(pid, number) {
-                debug!(%error, %number, "a signal was not passed on");
-            }
+        pass_on(coordinator.signals(), new.pid);
+        let Handed { process, orders, .. } = server;
+        let barrier = &process.control.barrier;
+        let (clients, requests) = (barrier.clients(), barrier.requests());
+        if clients + requests == 0 {
+            return None;
+        }
+        let close_over_s = close_over.as_secs();
+        info!(clients, requests, close_over_s, "these could not change process, and are closed");
+        process.control.set_others_serve(true);
+        coordinator.leave(close_over);
+        orders.give_all(|| Order::Remain);
+        let end = tokio::select! {
+            end = coordinator.run() => Some(end),
+            () = following::follow(&process, &mut link) => None,
+        };
+        if end.is_some() {
+            return end;
+        }
+        coordinator.leave(UNFOLLOWED_CLOSE_OVER);
+        Some(coordinator.run().await)
+    }
+}
+
+/// Passes signals on that came in the pause: they were meant for whoever serves.
+fn pass_on(signals: &mut Signals, pid: u32) {
+    let pid = i32::try_from(pid).map(Pid::from_raw);
+    while let Some(signal) = signals.try_recv() {
+        let (Ok(pid), Some(number)) = (pid, number(signal)) else { continue };
+        if let Err(error) = kill(pid, number) {
+            debug!(%error, %number, "a signal was not passed on");
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | [`Order::Next`] | the next part of the state | |
 //! | [`Order::Resume`] | it goes on, whatever came before | |
 //! | [`Order::LetGo`] | what was recorded is another process' | |
+//! | [`Order::Remain`] | clients that could not change process go on until they are closed | |
 //! | [`Order::Take`] | | a part of the state is here, no socket is touched |
 //! | [`Order::Taken`] | | all clients are here: their channels are |
 //! | [`Order::Begin`] | | it serves |
@@ -74,6 +75,8 @@ pub enum Order {
     Resume,
     /// All that was recorded is another process'.
     LetGo(oneshot::Sender<()>),
+    /// Clients that were not recorded go on here until they are closed.
+    Remain,
     /// A part of an old process' shard.
     Take(Taken, oneshot::Sender<Result<(), Fault>>),
     /// That was all: the broker is to know the clients' channels.
@@ -147,7 +150,7 @@ impl Shift {
             Order::Next(answer) => {
                 let _ = answer.send(self.next());
             }
-            Order::Resume => self.resume(),
+            Order::Resume | Order::Remain => self.resume(),
             Order::LetGo(done) => {
                 self.let_go().await;
                 let _ = done.send(());

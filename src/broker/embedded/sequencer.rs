@@ -30,6 +30,8 @@ pub(in crate::broker) struct Sequencer {
     pub(super) histories: Histories,
     pub(super) answers: Answers<Position>,
     pub(super) slots: SlotsDone,
+    /// Another process continues it: nothing is published here any more.
+    pub(in crate::broker) is_over: bool,
 }
 
 impl Sequencer {
@@ -43,6 +45,7 @@ impl Sequencer {
             histories: Histories::new(settings, channels_max),
             answers: Answers::default(),
             slots: SlotsDone::default(),
+            is_over: false,
         }
     }
 
@@ -64,6 +67,16 @@ impl Sequencer {
         let position = Position { epoch: self.next_epoch(), offset: 0 };
         self.histories.begin(channel, publisher, position, now);
         self.histories.push(channel, publisher, kept, now).expect("it has just begun")
+    }
+
+    /// Another process has given a message its position, which is this one's next, unless they have
+    /// forgotten different channels: then the history here is another one's, and not kept.
+    pub(in crate::broker) fn follow(&mut self, message: &Publication, now: Millis) {
+        let Publication { channel, kind, data, position } = message;
+        let next = self.next(channel, PublisherClass::Api, *kind, data, now);
+        if position.as_ref() != Some(&next) {
+            self.histories.forget(channel);
+        }
     }
 
     /// The epoch of a channel that begins now.

@@ -82,6 +82,7 @@ impl SequencerTaking {
             histories: self.histories.end(HistoriesEnd { uses, evicted }),
             answers: self.answers,
             slots: SlotsDone::of(slots.into_iter().map(Into::into)),
+            is_over: false,
         })
     }
 }

@@ -88,6 +88,10 @@ pub(in crate::http) fn explain(error: &PublishError) -> Problem<'static> {
             "nobody has published to this channel yet, as many new ones as may be were begun \
              lately, and nothing was delivered; try again, or another channel"
         }
+        PublishError::Restarting => {
+            "a new process has taken this one's place, and nothing was delivered; try again over a \
+             new connection"
+        }
     };
     Problem { error: PublishFailure::from(error).word(), hint }
 }
@@ -98,7 +102,8 @@ pub(in crate::http) fn status(error: &PublishError) -> StatusCode {
         PublishError::ShardStalled
         | PublishError::BrokerLost
         | PublishError::KeysFull
-        | PublishError::ChannelsFull => StatusCode::SERVICE_UNAVAILABLE,
+        | PublishError::ChannelsFull
+        | PublishError::Restarting => StatusCode::SERVICE_UNAVAILABLE,
         PublishError::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
     }
 }

@@ -100,6 +100,7 @@ mod tests {
             PublishError::Unconfirmed,
             PublishError::KeysFull,
             PublishError::ChannelsFull,
+            PublishError::Restarting,
         ];
         let fates = errors.map(|error| Some(Err(error)));
         for fate in fates.into_iter().chain([Some(Ok(long)), None]) {
