@@ -14,6 +14,7 @@ mod distant_redis;
 mod fake_sentinel;
 mod foreign_writes;
 mod guest;
+mod handover;
 mod history;
 mod loss;
 mod lost_pushes;
