@@ -16,13 +16,15 @@ use crate::{
     hub::{BadOutput, ClientOutput, Encoding, HubRecord},
     peer::ClientAddress,
     position::{Missed, Position, Since},
+    record::BadRecord,
     token::Rights,
     ws::{Kind, close::CloseReason, decoder::DecoderRecord},
 };
 
-/// Data that the clients of a shard share.
+/// A part of all that the clients of a shard share. The parts follow each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableRecord {
+pub(super) struct TableRecord {
+    #[serde(default)]
     pub(super) hub: HubRecord,
     /// The rights to which clients refer.
     #[serde(default)]
@@ -31,7 +33,7 @@ pub struct TableRecord {
 
 /// One client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientRecord {
+pub(super) struct ClientRecord {
     pub(super) endpoint: Endpoint,
     pub(super) encoding: Encoding,
     pub(super) output: ClientOutput,
@@ -86,7 +88,7 @@ pub(super) enum CredentialRecord {
 /// A token that a client has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TokenRecord {
-    /// The number in [`TableRecord::rights`].
+    /// The number of the rights among all of the shard's.
     pub(super) rights: u32,
     #[serde(default)]
     pub(super) deadlines: Option<DeadlinesRecord>,
@@ -187,9 +189,12 @@ pub(super) struct LoggedRecord {
     pub(super) since_ago_ms: u64,
 }
 
-/// A record contradicts itself.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+/// A record cannot be read, or contradicts itself.
+#[derive(Debug, Error)]
 pub enum BadClientRecord {
+    /// It is no record of this kind.
+    #[error(transparent)]
+    Record(#[from] BadRecord),
     /// In what the client is to get.
     #[error(transparent)]
     Output(#[from] BadOutput),
@@ -206,7 +211,10 @@ mod tests {
     use super::*;
     use crate::{
         channel::{ChannelPattern, ChannelPatterns},
-        hub::{BehindRecord, BodyRecord, ChannelRecord, OutputState, Piece, SharedPiece},
+        hub::{
+            BehindRecord, BodyRecord, ChannelRecord, LongRecord, OutputState, PayloadForm,
+            PayloadRecord, Piece, SharedPiece,
+        },
         record::{self, recordings},
         ws::decoder::Decoder,
     };
@@ -223,6 +231,10 @@ mod tests {
         texts.iter().map(|text| ChannelPattern::new(text).unwrap()).collect()
     }
 
+    fn body(skipped: u64, text: &str, starts: Vec<u16>, long: Option<LongRecord>) -> BodyRecord {
+        BodyRecord { number: 0, skipped, bytes: text.to_owned().into(), starts, long }
+    }
+
     fn table() -> TableRecord {
         let rights = Rights {
             subscribe: patterns(&["a", "b.*"]),
@@ -232,10 +244,18 @@ mod tests {
             expires_at: Some(2_000_000_000),
             verified_at: 1_900_000_000,
         };
-        let body = BodyRecord { bytes: "\u{1}kept".into(), boundaries: vec![0, 5] };
+        let long = LongRecord {
+            opening: "data: ".into(),
+            payload: 3,
+            form: PayloadForm::Lines,
+            closing: "\n\n".into(),
+            length: 15,
+        };
+        let bodies = vec![body(7, "\u{1}kept", vec![0, 4], None), body(0, "", vec![0], Some(long))];
+        let payloads = vec![PayloadRecord { number: 3, bytes: "payload".into() }];
         let of = |name, position| ChannelRecord { name: channel(name), position };
         let channels = vec![of("a", Some(position("e:7"))), of("b", None)];
-        TableRecord { hub: HubRecord { channels, bodies: vec![body] }, rights: vec![rights] }
+        TableRecord { hub: HubRecord { channels, payloads, bodies }, rights: vec![rights] }
     }
 
     fn commands() -> CommandsRecord {
@@ -275,6 +295,7 @@ mod tests {
             encoding: Encoding::V1,
             output: ClientOutput {
                 channels: vec![0, 1],
+                carried: "rest".into(),
                 pieces: vec![Piece::Own("\u{1}own".into()), Piece::Shared(shared)],
                 begun_bytes: 2,
                 is_held: true,

@@ -34,7 +34,7 @@ pub struct Budget {
     target_bytes: usize,
     used_bytes: AtomicUsize,
     hubs: AtomicUsize,
-    /// Payloads that are charged once for all their holders, by address and length: the number of
+    /// Payloads that are charged once for all their holders, by address and cost: the number of
     /// holders.
     joint: Mutex<HashMap<(usize, usize), usize>>,
 }
@@ -104,16 +104,16 @@ impl Budget {
     }
 
     /// Changes the number of holders of this payload.
-    fn change_joint(&self, payload: &Bytes, change: impl FnOnce(&mut usize)) {
+    fn change_joint(&self, payload: &Bytes, cost: usize, change: impl FnOnce(&mut usize)) {
         let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (payload.as_ptr().addr(), payload.len());
+        let key = (payload.as_ptr().addr(), cost);
         let holders = joint.entry(key).or_default();
         let before = *holders;
         change(holders);
         match (before, *holders) {
-            (0, _) => self.charge(payload.len()),
+            (0, _) => self.charge(cost),
             (_, 0) => {
-                self.release(payload.len());
+                self.release(cost);
                 joint.remove(&key);
             }
             _ => {}
@@ -130,18 +130,24 @@ impl Budget {
 #[derive(Debug)]
 pub(super) struct Joint {
     payload: Bytes,
+    cost: usize,
     budget: Arc<Budget>,
 }
 
 impl Joint {
-    pub(super) fn bytes(&self) -> usize {
-        self.payload.len()
+    pub(super) fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The bytes that are charged.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
     }
 }
 
 impl Drop for Joint {
     fn drop(&mut self) {
-        self.budget.change_joint(&self.payload, |holders| *holders -= 1);
+        self.budget.change_joint(&self.payload, self.cost, |holders| *holders -= 1);
     }
 }
 
@@ -157,7 +163,9 @@ pub(super) struct BudgetShare {
     held_bytes: usize,
     /// Payloads that other logs may hold as well; not part of `held_bytes`.
     joint_bytes: usize,
-    /// The part of it in carries and outboxes, which no cut of a log frees.
+    /// Bytes of other processes' hubs, which other hubs may hold as well; not part of `held_bytes`.
+    moved_bytes: usize,
+    /// The part of `held_bytes` in carries and outboxes, which no cut of a log frees.
     outbox_bytes: usize,
     /// The part of it that outboxes share.
     share_bytes: usize,
@@ -172,16 +180,28 @@ impl BudgetShare {
             budget,
             held_bytes: 0,
             joint_bytes: 0,
+            moved_bytes: 0,
             outbox_bytes: 0,
             share_bytes: 0,
             subscription_bytes: 0,
         }
     }
 
-    /// Charges a payload, unless it is held and charged already.
-    pub(super) fn join(&self, payload: &Bytes) -> Rc<Joint> {
-        self.budget.change_joint(payload, |holders| *holders += 1);
-        Rc::new(Joint { payload: payload.clone(), budget: Arc::clone(&self.budget) })
+    /// Charges a payload and `more` bytes that belong to it, unless it is held and charged already.
+    pub(super) fn join(&self, payload: &Bytes, more: usize) -> Rc<Joint> {
+        let cost = payload.len() + more;
+        self.budget.change_joint(payload, cost, |holders| *holders += 1);
+        Rc::new(Joint { payload: payload.clone(), cost, budget: Arc::clone(&self.budget) })
+    }
+
+    /// So much of another hub's logs, which this process' hubs hold together, is left here.
+    pub(super) fn set_moved(&mut self, bytes: usize) {
+        self.moved_bytes = bytes;
+    }
+
+    #[cfg(test)]
+    pub(super) fn moved_bytes(&self) -> usize {
+        self.moved_bytes
     }
 
     /// The payloads that a log shares with others grew or shrank from `before` to `after` bytes.
@@ -295,7 +315,7 @@ impl BudgetShare {
 
     /// Whether this hub holds more than an equal share of the whole.
     pub(super) fn over_fair_share(&self) -> bool {
-        self.held_bytes + self.joint_bytes > self.budget.fair_share()
+        self.held_bytes + self.joint_bytes + self.moved_bytes > self.budget.fair_share()
     }
 
     pub(super) fn held_bytes(&self) -> usize {

@@ -7,7 +7,7 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use super::{chunk::Chunk, long::Long};
+use super::{chunk::Chunk, long::Long, moved::RecordedPart};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_KEPT_BYTES_MAX, WRITE_SLICES_MAX};
 
 // Frame starts are kept as 16-bit offsets inside their chunk.
@@ -287,6 +287,22 @@ impl ByteLog {
             }
         }
         copied
+    }
+
+    /// The bytes from `at` on, which is below `head`, up to the end of their chunk, for another
+    /// process; a long frame is whole.
+    pub(super) fn part(&self, at: u64) -> RecordedPart<'_> {
+        let chunk = &self.chunks[self.chunk_index(at)];
+        let skipped = chunk.place(at);
+        let starts = chunk.starts.iter().filter_map(|start| {
+            let start = usize::from(*start).checked_sub(skipped)?;
+            Some(u16::try_from(start).expect("it was further behind"))
+        });
+        let starts = starts.collect();
+        match &chunk.long {
+            Some(long) => RecordedPart { bytes: &[], starts, long: Some(long) },
+            None => RecordedPart { bytes: &chunk.bytes[skipped..], starts, long: None },
+        }
     }
 
     /// Frees whole chunks below `offset`. If the whole log is below it and `keep` is set, one small

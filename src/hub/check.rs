@@ -79,6 +79,7 @@ impl<O: Outlet> Hub<O> {
         held_bytes += shared_bytes;
         assert_eq!(held_bytes, self.budget.held_bytes(), "the charges are exact");
         assert_eq!(joint_bytes, self.budget.joint_bytes(), "also those of shared payloads");
+        assert_eq!(self.shares.moved_bytes(), self.budget.moved_bytes(), "also of other hubs");
     }
 
     /// Returns the memory of the client's outbox.

@@ -269,7 +269,7 @@ impl<O: Outlet> Hub<O> {
                 outbox.carry_share(share, length - rest_bytes, length);
             });
             if self.clients.get(index).outbox.as_ref().is_some_and(|it| it.is_leaving()) {
-                self.shares.begin_to_leave(share);
+                self.shares.begin_to_leave(share, length - rest_bytes);
             }
         }
         let log = &mut self.logs[place.log as usize];

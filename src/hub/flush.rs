@@ -296,7 +296,7 @@ impl<O: Outlet> Hub<O> {
             outbox.cost()
         };
         self.budget.resize_outbox(before, after);
-        self.budget.resize_shares(freed, 0);
+        self.shares_left(freed);
         taken
     }
 

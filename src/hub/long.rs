@@ -6,23 +6,32 @@
 //! at the same offset read. So the longest encoding costs no more than the message itself, and no
 //! turn is longer than a window.
 
-use std::rc::{Rc, Weak};
+use std::{
+    rc::Rc,
+    sync::{Arc, Weak},
+};
 
-use super::budget::Joint;
+use bytes::Bytes;
+
+use super::{budget::Joint, record::PayloadForm};
 use crate::limits::LONG_WINDOW_BYTES_MIN;
 
 /// An encoding of a message, in pieces.
-pub trait Pieces: std::fmt::Debug {
+pub trait Pieces: std::fmt::Debug + Send + Sync {
     /// Appends the piece of this number, from 0, to `into`: the same bytes each time.
     fn write(&self, number: usize, into: &mut Vec<u8>);
+
+    /// The encoding for another version of the program, which has to write the same bytes: what is
+    /// before the payload, the form of the payload, and what is behind it.
+    fn record(&self) -> (Bytes, PayloadForm, Bytes);
 }
 
 /// A message in one encoding that is written when it is read.
 #[derive(Clone, Debug)]
 pub(super) struct Long {
-    pieces: Rc<dyn Pieces>,
+    pieces: Arc<dyn Pieces>,
     /// The end of each piece.
-    ends: Rc<[u64]>,
+    ends: Arc<[u64]>,
     payload: Payload,
 }
 
@@ -31,19 +40,19 @@ pub(super) struct Long {
 enum Payload {
     /// Once for all its holders.
     Joint(Rc<Joint>),
-    /// Each holder of the encoding is charged these bytes.
-    Alone(usize),
+    /// Each holder of the encoding is charged for it.
+    Alone(Rc<Bytes>),
 }
 
 impl Long {
     pub(super) fn new(laid: LaidOut, joint: Option<Rc<Joint>>) -> Self {
-        let payload = joint.map_or(Payload::Alone(laid.payload.len()), Payload::Joint);
-        Self { pieces: laid.pieces, ends: laid.ends.into(), payload }
+        let payload = joint.map_or_else(|| Payload::Alone(Rc::new(laid.payload)), Payload::Joint);
+        Self { pieces: laid.pieces, ends: laid.ends, payload }
     }
 
     /// The same encoding, for a holder that is charged for it.
     pub(super) fn alone(&self) -> Self {
-        Self { payload: Payload::Alone(self.payload_bytes()), ..self.clone() }
+        Self { payload: Payload::Alone(Rc::new(self.payload().clone())), ..self.clone() }
     }
 
     /// The length of the whole encoding.
@@ -58,10 +67,20 @@ impl Long {
 
     /// The payload, which other encodings hold as well.
     pub(super) fn payload_bytes(&self) -> usize {
+        self.payload().len()
+    }
+
+    /// The same itself.
+    pub(super) fn payload(&self) -> &Bytes {
         match &self.payload {
-            Payload::Joint(joint) => joint.bytes(),
-            Payload::Alone(bytes) => *bytes,
+            Payload::Joint(joint) => joint.payload(),
+            Payload::Alone(payload) => payload,
         }
+    }
+
+    /// How it is written.
+    pub(super) fn pieces(&self) -> &dyn Pieces {
+        &*self.pieces
     }
 
     fn piece_at(&self, offset: u64) -> usize {
@@ -88,14 +107,21 @@ fn place(bytes: u64) -> usize {
 }
 
 /// How a message is written in one encoding.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LaidOut {
     /// The writer of the pieces.
-    pub pieces: Rc<dyn Pieces>,
+    pub pieces: Arc<dyn Pieces>,
     /// The end of each piece, from the encoding's beginning.
-    pub ends: Vec<u64>,
+    pub ends: Arc<[u64]>,
     /// The payload from which it is written, kept while any encoding of it is read.
-    pub payload: bytes::Bytes,
+    pub payload: Bytes,
+}
+
+impl LaidOut {
+    /// The length of the whole encoding.
+    pub(super) fn length(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
 }
 
 /// The part of a long message that was last written.
@@ -111,10 +137,10 @@ impl LongWindow {
     pub(super) fn bytes(&mut self, long: &Long, from: u64, to: u64) -> &[u8] {
         let end = self.start + self.bytes.len() as u64;
         let is_same =
-            self.of.as_ref().is_some_and(|of| Weak::ptr_eq(of, &Rc::downgrade(&long.pieces)));
+            self.of.as_ref().is_some_and(|of| Weak::ptr_eq(of, &Arc::downgrade(&long.pieces)));
         if !is_same || from < self.start || from >= end {
             let mut piece = long.piece_at(from);
-            self.of = Some(Rc::downgrade(&long.pieces));
+            self.of = Some(Arc::downgrade(&long.pieces));
             self.start = long.start_of(piece);
             self.bytes.clear();
             while self.bytes.len() < LONG_WINDOW_BYTES_MIN && piece < long.ends.len() {

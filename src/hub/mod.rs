@@ -21,7 +21,9 @@
 //! | `close`, `parting` | closing clients, with or without the rest of their logs |
 //! | `budget`, `relief` | charging memory; making room when it is short |
 //! | `sizes`, `hoards` | the largest logs; the clients that cause the most logs |
-//! | `recording`, `restoring`, `record`, `restored` | clients that go on in another hub; its data |
+//! | `recording`, `due`, `payloads` | clients for another hub: what is each one's, what is shared |
+//! | `restoring`, `moved` | clients of another hub, and the rest of its logs |
+//! | `record`, `restored` | the data of that, on its way and arrived |
 //! | `number`, `check` | 32-bit numbers; the invariants, for tests |
 
 mod audience;
@@ -33,11 +35,13 @@ mod chunk;
 mod clients;
 mod close;
 mod cut;
+mod due;
 mod encoding;
 mod flush;
 mod hoards;
 mod hole;
 mod long;
+mod moved;
 mod number;
 mod outbox;
 mod outlet;
@@ -45,6 +49,7 @@ mod output;
 mod parting;
 mod pass;
 mod pass_queue;
+mod payloads;
 mod policy;
 mod positions;
 mod publish;
@@ -81,18 +86,20 @@ pub use self::{
     long::{LaidOut, Pieces},
     outlet::Outlet,
     parting::Finish,
+    payloads::LongPayloads,
     policy::SlowPolicy,
     record::{
-        BehindRecord, BodyRecord, ChannelRecord, ClientOutput, HubRecord, OutputState, Piece,
-        SharedPiece,
+        BehindRecord, BodyRecord, ChannelRecord, ClientOutput, HubRecord, LongRecord, OutputState,
+        PayloadForm, PayloadRecord, Piece, SharedPiece,
     },
-    restored::{BadOutput, RestoredOutput},
+    recording::HubRecording,
+    restored::{BadOutput, OutputTaking, PayloadsTaking, RestoredOutput},
     shares::Source,
     tally::Pass,
 };
 use self::{
     audience::Seats, budget::BudgetShare, bytelog::ByteLog, clients::Clients, hoards::Hoards,
-    hole::Cut, long::LongWindow, parting::Parting, pass_queue::PassQueue, restored::Behind,
+    hole::Cut, long::LongWindow, moved::Behind, parting::Parting, pass_queue::PassQueue,
     shares::Shares, sizes::LogSizes, subscriber_list::SubscriberList, track::Track,
 };
 use crate::{

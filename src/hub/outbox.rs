@@ -130,6 +130,11 @@ impl Outbox {
         self.shares.iter().map(|share| share.share)
     }
 
+    /// Where the client is in a share.
+    pub(super) fn place_in(&self, share: u32) -> Option<usize> {
+        self.shares.iter().find(|it| it.share == share).map(|it| it.sent)
+    }
+
     /// Gathers the bytes to be written next; returns the number of slices.
     pub(super) fn gather<'a>(
         &'a self,
@@ -263,10 +268,11 @@ impl Outbox {
                 advanced.carried += taken;
                 advanced.frames += shares.frames_ended(share.share, before, share.sent);
             }
+            shares.advance(share.share, before, share.sent, self.is_leaving);
             if share.sent < share.length {
                 break;
             }
-            advanced.freed += shares.leave(share.share, self.is_leaving);
+            advanced.freed += shares.leave(share.share, share.sent, self.is_leaving);
             self.shares.remove(0);
         }
         for place in &mut self.replaceable {
@@ -322,13 +328,13 @@ impl Outbox {
         self.bytes.shrink_to_fit();
         self.replaceable = [None, None];
         let unbegun = self.shares.drain(usize::from(begun.is_some())..);
-        unbegun.map(|share| shares.leave(share.share, self.is_leaving)).sum()
+        unbegun.map(|it| shares.leave(it.share, it.sent, self.is_leaving)).sum()
     }
 
     /// The client is closing.
     pub(super) fn begin_to_leave(&mut self, shares: &mut Shares) {
         if !std::mem::replace(&mut self.is_leaving, true) {
-            self.shares.iter().for_each(|share| shares.begin_to_leave(share.share));
+            self.shares.iter().for_each(|it| shares.begin_to_leave(it.share, it.sent));
         }
     }
 
@@ -340,7 +346,7 @@ impl Outbox {
     /// Releases all shares, which tears the frames apart. Returns the memory freed.
     pub(super) fn leave_shares(&mut self, shares: &mut Shares) -> usize {
         let left = std::mem::take(&mut self.shares);
-        left.iter().map(|share| shares.leave(share.share, self.is_leaving)).sum()
+        left.iter().map(|it| shares.leave(it.share, it.sent, self.is_leaving)).sum()
     }
 
     /// Makes room for `more` bytes, without doubling as a vector would by itself: most of the

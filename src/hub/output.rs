@@ -77,13 +77,29 @@ impl<O: Outlet> Hub<O> {
 
     /// A reference to shared bytes, for one more reader.
     pub(super) fn share(&mut self, source: Source, body: impl FnOnce() -> Body) -> u32 {
+        self.share_from(source, 0, body)
+    }
+
+    /// The same for a reader that begins at `from`.
+    pub(super) fn share_from(
+        &mut self,
+        source: Source,
+        from: usize,
+        body: impl FnOnce() -> Body,
+    ) -> u32 {
         if let Some(share) = self.shares.find(&source) {
-            self.shares.join(share);
+            self.shares.join(share, from);
             return share;
         }
-        let (share, cost) = self.shares.insert(source, body());
+        let (share, cost) = self.shares.insert(source, body(), from);
         self.budget.resize_shares(0, cost);
         share
+    }
+
+    /// Shares have been left, of which some were freed.
+    pub(super) fn shares_left(&mut self, freed: usize) {
+        self.budget.resize_shares(freed, 0);
+        self.budget.set_moved(self.shares.moved_bytes());
     }
 
     fn put_later(&mut self, key: Key, edit: impl FnOnce(&mut Outbox)) {
@@ -184,7 +200,8 @@ impl<O: Outlet> Hub<O> {
     pub(super) fn drop_outbox(&mut self, index: u32) {
         if let Some(mut outbox) = self.clients.get_mut(index).outbox.take() {
             self.budget.resize_outbox(outbox.cost(), 0);
-            self.budget.resize_shares(outbox.leave_shares(&mut self.shares), 0);
+            let freed = outbox.leave_shares(&mut self.shares);
+            self.shares_left(freed);
         }
     }
 }

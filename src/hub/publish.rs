@@ -73,7 +73,7 @@ impl<O: Outlet> Hub<O> {
             let joint = target.bytes.joint_bytes();
             let (before, after) = match long {
                 Some(laid) => {
-                    let payload = self.budget.join(&laid.payload);
+                    let payload = self.budget.join(&laid.payload, 0);
                     target.bytes.append_long(Long::new(laid, Some(payload)))
                 }
                 None => target.bytes.append(parts),

@@ -107,7 +107,7 @@ impl<O: Outlet> Hub<O> {
 
     fn make_room(&mut self) {
         self.owes_room = false;
-        if self.budget.is_tight() {
+        if self.budget.is_tight() && !self.shares.is_filling() {
             self.cut_outboxes_to_allowance();
             self.cut_logs();
             self.cut_outboxes_at_last();
@@ -116,7 +116,8 @@ impl<O: Outlet> Hub<O> {
 
     /// How much more has to be freed beyond the cuts that are under way.
     fn shortfall(&self) -> usize {
-        self.budget.excess().saturating_sub(self.owed_bytes + self.shares.owed_bytes())
+        let owed = self.owed_bytes + self.shares.owed_bytes() + self.shares.moved_owed_bytes();
+        self.budget.excess().saturating_sub(owed)
     }
 
     fn cut_logs(&mut self) {
@@ -128,11 +129,25 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Decides which logs are cut and how far, the largest first.
+    /// Decides which logs are cut and how far, the largest first; those of other hubs, as far as
+    /// clients still need them, are among them.
     fn order_cuts(&mut self) {
-        while self.shortfall() > 0
-            && let Some((stock, log)) = self.sizes.next_to_go()
-        {
+        while self.shortfall() > 0 {
+            let next = self.sizes.next_to_go();
+            let bytes = match next {
+                Some((Stock::Spare, _)) => usize::MAX,
+                Some((Stock::Old, log)) => self.logs[log as usize].stock().map_or(0, |it| it.1),
+                Some((Stock::Newest, _)) | None => 0,
+            };
+            if let Some((share, moved_bytes, to)) = self.shares.largest_moved()
+                && moved_bytes > bytes
+            {
+                if !self.cut_moved(share, to) {
+                    return;
+                }
+                continue;
+            }
+            let Some((stock, log)) = next else { return };
             let target = &self.logs[log as usize];
             let head = target.bytes.head();
             match stock {
@@ -147,6 +162,51 @@ impl<O: Outlet> Hub<O> {
                 Stock::Newest => return,
             }
         }
+    }
+
+    /// Gives up the clients that need bytes of another hub's log before `to`, or as many as this
+    /// round has left: false if there may be more.
+    fn cut_moved(&mut self, share: u32, to: usize) -> bool {
+        let is_behind =
+            |hub: &Self, index| hub.place_in_share(share, index).is_some_and(|at| at < to);
+        for index in
+            self.indices_where(|hub, index| !hub.is_leaving(index) && is_behind(hub, index))
+        {
+            // Perhaps it merely was not written to.
+            self.flush_wholly(index);
+            if self.shortfall() == 0 {
+                return true;
+            }
+            if !self.has_round_left() {
+                self.owes_room = true;
+                return false;
+            }
+            if is_behind(self, index) {
+                let cost = self.clients.get(index).cost_of_leaving();
+                self.laggards_left = self.laggards_left.saturating_sub(cost);
+                self.give_up(index);
+            }
+        }
+        true
+    }
+
+    /// Where a client is in a share.
+    fn place_in_share(&self, share: u32, index: u32) -> Option<usize> {
+        let outbox = self.clients.get(index).outbox.as_ref();
+        let place = outbox.and_then(|outbox| outbox.place_in(share));
+        place.or_else(|| {
+            let behind = self.behind.get(&self.clients.key(index))?;
+            behind.iter().find(|it| it.share == share).map(|it| it.from)
+        })
+    }
+
+    fn is_leaving(&self, index: u32) -> bool {
+        self.clients.get(index).outbox.as_ref().is_some_and(|outbox| outbox.is_leaving())
+    }
+
+    fn indices_where(&self, is_wanted: impl Fn(&Self, u32) -> bool) -> Vec<u32> {
+        let all = self.clients.keys().filter_map(|key| self.clients.find(key));
+        all.filter(|&index| is_wanted(self, index)).collect()
     }
 
     fn cut_outboxes_to_allowance(&mut self) {
@@ -259,7 +319,7 @@ impl<O: Outlet> Hub<O> {
             let before = outbox.cost();
             let freed = outbox.cut_short(&mut self.shares);
             self.budget.resize_outbox(before, outbox.cost());
-            self.budget.resize_shares(freed, 0);
+            self.shares_left(freed);
         }
         if state == WritingState::Open {
             self.close_as_slow(index);

@@ -6,27 +6,16 @@
 use super::{
     Encoding, Hub, Outlet,
     clients::{Key, WritingState},
+    moved::{Behind, MovedLog},
     outbox::PendingClose,
-    record::{
-        BehindRecord, ChannelRecord, ClientOutput, HubRecord, OutputState, Piece, SharedPiece,
-    },
-    restored::{BadOutput, Behind, RestoredOutput},
-    shares::Source,
+    record::{BehindRecord, ChannelRecord, ClientOutput, OutputState, Piece, SharedPiece},
+    restored::{BadOutput, RestoredOutput},
+    shares::{Body, Source},
 };
 
 impl<O: Outlet> Hub<O> {
-    /// Takes over what the clients of another hub are to get; they follow one by one.
-    pub fn take_over(&mut self, record: HubRecord) -> RestoredOutput {
-        let HubRecord { channels, bodies } = record;
-        let bodies = bodies.into_iter().map(|body| {
-            self.next_serial += 1;
-            (Source::Frames(self.next_serial), body)
-        });
-        RestoredOutput { channels, bodies: bodies.collect() }
-    }
-
     /// A client of another hub goes on here, in `encoding`. Nothing is written before
-    /// [`Hub::take_events`] or a pass.
+    /// [`Hub::take_events`] or a pass, which have to wait for [`Hub::end_restoring`].
     ///
     /// # Errors
     /// When the record refers to bytes or channels that are not in `restored`: then there is no
@@ -39,6 +28,7 @@ impl<O: Outlet> Hub<O> {
         restored: &RestoredOutput,
     ) -> Result<Key, BadOutput> {
         restored.check(output)?;
+        self.shares.set_filling(true);
         let key = self.insert(outlet);
         let index = self.clients.find(key).expect("it was just inserted");
         for &number in &output.channels {
@@ -46,6 +36,9 @@ impl<O: Outlet> Hub<O> {
             if self.subscribe(key, name, encoding) && position.is_some() {
                 self.start(key, name.as_str(), position.as_ref());
             }
+        }
+        if !output.carried.is_empty() {
+            self.edit_outbox(index, |outbox| outbox.carry(&output.carried));
         }
         for (place, piece) in output.pieces.iter().enumerate() {
             self.restore_piece(index, piece, restored);
@@ -79,15 +72,25 @@ impl<O: Outlet> Hub<O> {
         if has_output {
             self.flush_later(index);
         }
-        self.relieve_if_tight();
         Ok(key)
+    }
+
+    /// All clients of other hubs are here: only now is anything freed that one of them may have
+    /// needed, or room made.
+    pub fn end_restoring(&mut self) {
+        if !self.shares.is_filling() {
+            return;
+        }
+        self.shares.set_filling(false);
+        self.budget.set_moved(self.shares.moved_bytes());
+        self.relieve_if_tight();
     }
 
     fn restore_piece(&mut self, index: u32, piece: &Piece, restored: &RestoredOutput) {
         match piece {
             Piece::Own(bytes) => self.edit_outbox(index, |outbox| outbox.push(&[bytes])),
             &Piece::Shared(SharedPiece { body, from, to, head, of_log }) => {
-                let share = self.restore_share(body, of_log, restored);
+                let share = self.restore_share(body, from, restored);
                 self.edit_outbox(index, |outbox| {
                     outbox.push_part(share, from, to, head, of_log);
                 });
@@ -95,16 +98,24 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    fn restore_share(&mut self, body: u32, of_log: bool, restored: &RestoredOutput) -> u32 {
-        let (source, body) = &restored.bodies[body as usize];
-        self.share(source.clone(), || body.to_body(of_log))
+    fn restore_share(&mut self, body: u32, from: usize, restored: &RestoredOutput) -> u32 {
+        let source = Source::Moved(restored.number, body);
+        let budget = &self.budget;
+        let moved = |parts| Body::Moved(MovedLog::new(parts, |it, more| budget.join(it, more)));
+        let body = match self.shares.find(&source) {
+            Some(_) => None,
+            None => Some(moved(&restored.bodies[body as usize])),
+        };
+        let share = self.share_from(source, from, || body.expect("made if it is not known"));
+        self.budget.set_moved(self.shares.moved_bytes());
+        share
     }
 
     fn restore_behind(&mut self, key: Key, output: &ClientOutput, restored: &RestoredOutput) {
         let mut all = Vec::with_capacity(output.behind.len());
         for BehindRecord { channel, piece } in &output.behind {
-            let &SharedPiece { body, from, to, of_log, .. } = piece;
-            let share = self.restore_share(body, of_log, restored);
+            let &SharedPiece { body, from, to, .. } = piece;
+            let share = self.restore_share(body, from, restored);
             all.push(Behind { channel: channel.clone(), share, from, to });
         }
         if !all.is_empty() {
@@ -132,9 +143,9 @@ impl<O: Outlet> Hub<O> {
         let Some(behind) = self.behind.remove(&key) else { return };
         let is_left = |it: &Behind| channel.is_none_or(|left| it.channel.as_str() == left);
         let (left, kept): (Vec<_>, Vec<_>) = behind.into_iter().partition(is_left);
-        for Behind { share, .. } in left {
-            let freed = self.shares.leave(share, false);
-            self.budget.resize_shares(freed, 0);
+        for Behind { share, from, .. } in left {
+            let freed = self.shares.leave(share, from, false);
+            self.shares_left(freed);
         }
         if !kept.is_empty() {
             self.behind.insert(key, kept);

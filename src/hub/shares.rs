@@ -12,7 +12,9 @@ use slab::Slab;
 use super::{
     Encoding,
     long::{Long, LongWindow},
+    moved::MovedLog,
     number::small,
+    sizes::{LogSizes, Stock},
 };
 use crate::{channel::ChannelName, limits::SHARE_COST_BYTES, position::Position};
 
@@ -25,8 +27,8 @@ pub enum Source {
     Message(ChannelName, Position, Encoding, usize),
     /// The frame that ends at this offset, in the log of this serial.
     Frame(u64, u64),
-    /// Frames that another hub wrote.
-    Frames(u64),
+    /// The body of this number, of another hub of this number.
+    Moved(u32, u32),
 }
 
 /// The shared bytes themselves.
@@ -35,46 +37,8 @@ pub(super) enum Body {
     Bytes(Bytes),
     /// A whole frame that is written when it is read.
     Long(Long),
-    /// Frames of a log that another hub wrote.
-    Frames(Frames),
-}
-
-/// Frames that follow each other; the first one may lack its beginning.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frames {
-    bytes: Bytes,
-    /// The places at which a frame begins or ends, in order.
-    boundaries: Box<[u64]>,
-}
-
-impl Frames {
-    /// Frames with these boundaries, of which those outside of the bytes are left out.
-    pub(super) fn new(bytes: Bytes, mut boundaries: Vec<u64>) -> Self {
-        boundaries.retain(|&place| place <= bytes.len() as u64);
-        boundaries.sort_unstable();
-        Self { bytes, boundaries: boundaries.into() }
-    }
-
-    pub(super) fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    pub(super) fn boundaries(&self) -> &[u64] {
-        &self.boundaries
-    }
-
-    /// The first boundary at or after `from`.
-    fn boundary_from(&self, from: usize) -> usize {
-        let place = self.boundaries.partition_point(|&place| place < from as u64);
-        let boundary = self.boundaries.get(place).and_then(|&place| usize::try_from(place).ok());
-        boundary.unwrap_or(self.bytes.len())
-    }
-
-    /// How many frames end after `from`, and at or before `to`.
-    fn ended(&self, from: usize, to: usize) -> usize {
-        let up_to = |end: usize| self.boundaries.partition_point(|&place| place <= end as u64);
-        up_to(to) - up_to(from)
-    }
+    /// Bytes of another hub.
+    Moved(MovedLog),
 }
 
 impl Body {
@@ -82,7 +46,7 @@ impl Body {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Long(long) => long.len(),
-            Self::Frames(frames) => frames.bytes.len(),
+            Self::Moved(log) => log.len(),
         }
     }
 
@@ -91,7 +55,8 @@ impl Body {
             Self::Bytes(bytes) => bytes.len(),
             // It keeps the payload even when no log holds it any more.
             Self::Long(long) => long.cost() + long.payload_bytes(),
-            Self::Frames(frames) => frames.bytes.len() + size_of_val(&*frames.boundaries),
+            // It is charged once for all hubs that have it.
+            Self::Moved(_) => 0,
         }
     }
 }
@@ -114,6 +79,21 @@ impl SharedBody {
     fn owed(&self) -> usize {
         if self.readers == self.leaving { self.cost() } else { 0 }
     }
+
+    /// The memory of bytes from another hub.
+    fn moved(&self) -> Moved {
+        match &self.body {
+            Body::Moved(log) => Moved { weight: log.weight(), owed: log.owed() },
+            Body::Bytes(_) | Body::Long(_) => Moved::default(),
+        }
+    }
+}
+
+/// Memory of bytes from other hubs, and the part of it that closing readers will free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Moved {
+    weight: usize,
+    owed: usize,
 }
 
 /// All shared bytes of a hub.
@@ -126,6 +106,12 @@ pub(super) struct Shares {
     all: Slab<SharedBody>,
     by_source: HashMap<Source, u32>,
     owed_bytes: usize,
+    /// All bytes of other hubs.
+    moved: Moved,
+    /// The shares that hold some, by what is not owed.
+    moved_sizes: LogSizes,
+    /// Clients of other hubs are still coming: nothing is trimmed that they may need.
+    is_filling: bool,
 }
 
 impl Shares {
@@ -137,7 +123,7 @@ impl Shares {
         self.all[share as usize].body.len()
     }
 
-    /// The bytes from `from` on; of a long frame some of them, written into `window`.
+    /// The bytes from `from` on, or some of them; those of a long frame are written into `window`.
     pub(super) fn bytes<'a>(
         &'a self,
         share: u32,
@@ -147,7 +133,7 @@ impl Shares {
         match &self.all[share as usize].body {
             Body::Bytes(bytes) => &bytes[from..],
             Body::Long(long) => window.bytes(long, from as u64, long.len() as u64),
-            Body::Frames(frames) => &frames.bytes[from..],
+            Body::Moved(log) => log.bytes(from, window),
         }
     }
 
@@ -160,7 +146,7 @@ impl Shares {
     /// itself if it is between two of them.
     pub(super) fn frame_end(&self, share: u32, from: usize) -> usize {
         match self.body(share) {
-            Body::Frames(frames) => frames.boundary_from(from),
+            Body::Moved(log) => log.boundary_from(from),
             body => body.len(),
         }
     }
@@ -168,7 +154,7 @@ impl Shares {
     /// How many frames of a log end with the bytes from `from` to `to`.
     pub(super) fn frames_ended(&self, share: u32, from: usize, to: usize) -> u64 {
         match self.body(share) {
-            Body::Frames(frames) => frames.ended(from, to) as u64,
+            Body::Moved(log) => log.ended(from, to) as u64,
             body => u64::from(to == body.len() && from < to),
         }
     }
@@ -184,37 +170,108 @@ impl Shares {
         self.owed_bytes
     }
 
-    /// Begins to share bytes with a first reader; returns their cost.
-    pub(super) fn insert(&mut self, source: Source, body: Body) -> (u32, usize) {
-        let shared = SharedBody { body, source: source.clone(), readers: 1, leaving: 0 };
+    /// The memory of bytes from other hubs, which is charged once for all hubs that have them.
+    pub(super) fn moved_bytes(&self) -> usize {
+        self.moved.weight
+    }
+
+    /// The part of it that is freed as soon as closing readers have left.
+    pub(super) fn moved_owed_bytes(&self) -> usize {
+        self.moved.owed
+    }
+
+    /// One of the shares with the most bytes from another hub, how many it has, and up to where its
+    /// oldest part goes that somebody needs who is not closing.
+    pub(super) fn largest_moved(&self) -> Option<(u32, usize, usize)> {
+        let (_, share) = self.moved_sizes.next_to_go()?;
+        let Body::Moved(log) = self.body(share) else { return None };
+        Some((share, log.weight() - log.owed(), log.needed_to()?))
+    }
+
+    /// Clients of other hubs come, or all of them are there.
+    pub(super) fn set_filling(&mut self, is_filling: bool) {
+        self.is_filling = is_filling;
+        if !is_filling {
+            let all: Vec<u32> = self.all.iter().map(|(share, _)| small(share)).collect();
+            all.into_iter().for_each(|share| self.change(share, |_| ()));
+        }
+    }
+
+    /// Whether they come.
+    pub(super) fn is_filling(&self) -> bool {
+        self.is_filling
+    }
+
+    /// Begins to share bytes with a first reader, at `from`; returns their cost.
+    pub(super) fn insert(&mut self, source: Source, body: Body, from: usize) -> (u32, usize) {
+        let shared = SharedBody { body, source: source.clone(), readers: 0, leaving: 0 };
         let cost = shared.cost();
+        // Without readers all of it is owed.
+        self.owed_bytes += shared.owed();
+        self.moved.weight += shared.moved().weight;
+        self.moved.owed += shared.moved().owed;
         let share = small(self.all.insert(shared));
         self.by_source.insert(source, share);
+        self.join(share, from);
         (share, cost)
     }
 
-    /// One more reader.
-    pub(super) fn join(&mut self, share: u32) {
-        self.change(share, |shared| shared.readers += 1);
+    /// One more reader, at `from`.
+    pub(super) fn join(&mut self, share: u32, from: usize) {
+        self.change(share, |shared| {
+            shared.readers += 1;
+            if let Body::Moved(log) = &mut shared.body {
+                log.join(from);
+            }
+        });
     }
 
-    /// One of the readers begins to close.
-    pub(super) fn begin_to_leave(&mut self, share: u32) {
-        self.change(share, |shared| shared.leaving += 1);
+    /// One of the readers, which is at `at`, begins to close.
+    pub(super) fn begin_to_leave(&mut self, share: u32, at: usize) {
+        self.change(share, |shared| {
+            shared.leaving += 1;
+            if let Body::Moved(log) = &mut shared.body {
+                log.begin_to_leave(at);
+            }
+        });
     }
 
-    /// One reader fewer; `leaving` says whether it was closing. Returns the memory freed if it was
-    /// the last.
-    pub(super) fn leave(&mut self, share: u32, leaving: bool) -> usize {
+    /// A reader has got from `from` to `to`; `leaving` says whether it is closing.
+    pub(super) fn advance(&mut self, share: u32, from: usize, to: usize, leaving: bool) {
+        if let Body::Moved(log) = self.body(share)
+            && log.is_in_other_part(from, to)
+        {
+            self.change(share, |shared| {
+                let Body::Moved(log) = &mut shared.body else { return };
+                log.leave(from, leaving);
+                log.join(to);
+                if leaving {
+                    log.begin_to_leave(to);
+                }
+            });
+        }
+    }
+
+    /// One reader fewer, which is at `at`; `leaving` says whether it was closing. Returns the
+    /// memory freed if it was the last.
+    pub(super) fn leave(&mut self, share: u32, at: usize, leaving: bool) -> usize {
         self.change(share, |shared| {
             shared.readers -= 1;
             shared.leaving -= usize::from(leaving);
+            if let Body::Moved(log) = &mut shared.body {
+                log.leave(at, leaving);
+            }
         });
         if self.all[share as usize].readers > 0 {
             return 0;
         }
         let gone = self.all.remove(share as usize);
         self.owed_bytes -= gone.owed();
+        self.moved.weight -= gone.moved().weight;
+        self.moved.owed -= gone.moved().owed;
+        if matches!(gone.body, Body::Moved(_)) {
+            self.moved_sizes.file(share, None);
+        }
         self.by_source.remove(&gone.source);
         gone.cost()
     }
@@ -222,8 +279,19 @@ impl Shares {
     fn change(&mut self, share: u32, change: impl FnOnce(&mut SharedBody)) {
         let shared = &mut self.all[share as usize];
         self.owed_bytes -= shared.owed();
+        let before = shared.moved();
         change(shared);
         self.owed_bytes += shared.owed();
+        if let Body::Moved(log) = &mut shared.body {
+            if !self.is_filling {
+                log.trim();
+            }
+            let after = shared.moved();
+            self.moved.weight = self.moved.weight + after.weight - before.weight;
+            self.moved.owed = self.moved.owed + after.owed - before.owed;
+            let kept = after.weight - after.owed;
+            self.moved_sizes.file(share, (kept > 0).then_some((Stock::Old, kept)));
+        }
     }
 
     /// The numbers of readers and of closing readers, and the cost of all shares. Panics if an
@@ -235,6 +303,8 @@ impl Shares {
         let sum =
             |of: fn(&SharedBody) -> usize| self.all.iter().map(|(_, shared)| of(shared)).sum();
         assert_eq!(sum(SharedBody::owed), self.owed_bytes, "what leaves soon is known");
+        assert_eq!(sum(|shared| shared.moved().weight), self.moved.weight, "also of other hubs");
+        assert_eq!(sum(|shared| shared.moved().owed), self.moved.owed, "also of other hubs");
         (sum(|shared| shared.readers), sum(|shared| shared.leaving), sum(SharedBody::cost))
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     broker::{BrokerGiving, HaltedBroker, Reach},
     clock::Millis,
     handover::{Content, ControlSocket, Failure, Giver, Parcel, PartKind},
+    hub::LongPayloads,
     limits::{
         HANDOVER_BATCH_MAX, HANDOVER_CALM_BYTES, HANDOVER_QUIET_DEADLINE, HANDOVER_ROUNDS_MAX,
         LEVEL_DEADLINE,
@@ -101,8 +102,11 @@ pub(super) struct ServerGiving {
     /// Kept until this process goes on, or has nothing to go on with.
     halted: Option<HaltedBroker>,
     parcels: VecDeque<Parcel<Arc<OwnedFd>>>,
-    /// The shard that is being given.
+    /// The part of the shards that is being given, and of which shard.
+    of: PartOf,
     shard: usize,
+    /// Shared data that is in a part of a shard already.
+    payloads: Arc<LongPayloads>,
     clients: u64,
     paused_at: Millis,
 }
@@ -121,7 +125,9 @@ impl ServerGiving {
             is_broker_ahead: false,
             halted: None,
             parcels: VecDeque::new(),
+            of: PartOf::Table,
             shard: 0,
+            payloads: Arc::default(),
             clients: 0,
             paused_at: Millis::default(),
         }
@@ -222,24 +228,28 @@ impl Giver for ServerGiving {
         if let Some(parcel) = self.parcels.pop_front() {
             return Ok(Some(parcel));
         }
-        while self.shard < self.server.orders.len() {
-            let Some(part) = self.server.orders.ask(self.shard, Order::Next).await?? else {
+        loop {
+            if self.shard == self.server.orders.len() {
+                if self.of == PartOf::Clients {
+                    return Ok(None);
+                }
+                (self.of, self.shard) = (PartOf::Clients, 0);
+            }
+            let next = |answer| Order::Next(self.of, self.payloads.clone(), answer);
+            let Some(part) = self.server.orders.ask(self.shard, next).await?? else {
                 self.shard += 1;
                 continue;
             };
-            let Part { of, bytes, streams } = part;
-            let kind = match of {
+            let Part { bytes, streams } = part;
+            self.clients += streams.len() as u64;
+            let kind = match self.of {
                 PartOf::Table => PartKind::Shard,
-                PartOf::Clients => {
-                    self.clients += streams.len() as u64;
-                    PartKind::Clients
-                }
+                PartOf::Clients => PartKind::Clients,
             };
             let descriptors = streams.into_iter().map(|stream| Arc::new(stream.into())).collect();
             let shard = u32::try_from(self.shard).ok();
             return Ok(Some(Parcel { kind, shard, content: Content::Bytes(bytes), descriptors }));
         }
-        Ok(None)
     }
 
     fn resume(&mut self, _failure: &Failure) {

@@ -5,7 +5,7 @@
 //! of a shard go to the one of the same number if both have as many, otherwise each batch to the
 //! shard that has fewest. Until COMMIT no socket is touched.
 
-use std::{io, os::fd::OwnedFd, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use tracing::info;
 
@@ -22,10 +22,11 @@ use crate::{
     broker::BrokerTaking,
     clock::{Clock, Millis},
     config::{Config, VERSION},
+    conn::{RestoredTables, TablesTaking},
     handover::{self, ControlSocket, Failure, Identity, Link, Parcel, PartKind, Step, Taker},
     limits::{HANDOVER_PART_DEADLINE, HANDOVER_SUBSCRIBED_DEADLINE},
     record,
-    shard::handover::{Order, Part, PartOf, Taken},
+    shard::handover::{Order, Part, Taken},
     socket_file::SocketFileRecord,
 };
 
@@ -65,9 +66,15 @@ struct Built {
     old_shards: u32,
     /// The number of clients that every shard has got so far.
     dealt: Vec<u64>,
-    /// The shared data of the old process' shard whose clients come now, and the shards that have
-    /// it.
-    table: Option<(u32, Vec<u8>, Vec<bool>)>,
+    tables: Tables,
+}
+
+/// The data that clients of the old process' shards share.
+enum Tables {
+    /// It comes.
+    Taking(TablesTaking),
+    /// All of it is here, and clients come.
+    Here(Arc<RestoredTables>),
 }
 
 /// A server that has taken over, and serves from here on.
@@ -120,9 +127,9 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
         let dealt = vec![0; running.orders().len()];
         let process = ProcessRecord::default();
         let signals = None;
-        let table = None;
+        let tables = Tables::Taking(TablesTaking::default());
         self.built =
-            Some(Built { running, signals, broker, process, control, old_shards, dealt, table });
+            Some(Built { running, signals, broker, process, control, old_shards, dealt, tables });
         Ok(())
     }
 
@@ -205,31 +212,50 @@ impl Built {
             }
             PartKind::Shard => {
                 let from = shard.ok_or("a shard without its number")?;
-                self.table = Some((from, bytes, vec![false; self.dealt.len()]));
-                Ok(())
+                let Tables::Taking(tables) = &mut self.tables else {
+                    return Err("a shard after clients".to_owned());
+                };
+                tables.put(from, &bytes).map_err(|error| error.to_string())
             }
-            PartKind::Clients => self.deal(bytes, descriptors).await,
+            PartKind::Clients => {
+                let from = shard.ok_or("clients without a shard")?;
+                self.deal(from, bytes, descriptors).await
+            }
             PartKind::Http => Err("HTTP connections are not taken yet".to_owned()),
         }
     }
 
-    async fn deal(&mut self, bytes: Vec<u8>, sockets: Vec<OwnedFd>) -> Result<(), String> {
-        let (from, table, has_table) = self.table.as_mut().ok_or("clients without a shard")?;
+    async fn deal(
+        &mut self,
+        from: u32,
+        bytes: Vec<u8>,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<(), String> {
+        let tables = self.tables.here()?;
         let to = if self.old_shards as usize == self.dealt.len() {
-            *from as usize
+            from as usize
         } else {
             let least = self.dealt.iter().enumerate().min_by_key(|(_, count)| **count);
             least.map_or(0, |(shard, _)| shard)
         };
-        let taken = |of, bytes, streams| Taken { from: *from, part: Part { of, bytes, streams } };
-        if !std::mem::replace(has_table.get_mut(to).ok_or("an unknown shard")?, true) {
-            let table = taken(PartOf::Table, table.clone(), Vec::new());
-            self.running.orders().ask(to, |answer| Order::Take(table, answer)).await??;
-        }
-        self.dealt[to] += sockets.len() as u64;
+        *self.dealt.get_mut(to).ok_or("an unknown shard")? += sockets.len() as u64;
         let streams = sockets.into_iter().map(Into::into).collect();
-        let clients = taken(PartOf::Clients, bytes, streams);
+        let clients = Taken { from, tables, part: Part { bytes, streams } };
         self.running.orders().ask(to, |answer| Order::Take(clients, answer)).await?
+    }
+}
+
+impl Tables {
+    /// All of them: there are no more.
+    fn here(&mut self) -> Result<Arc<RestoredTables>, String> {
+        if let Self::Taking(taking) = self {
+            let tables = std::mem::take(taking).finish().map_err(|error| error.to_string())?;
+            *self = Self::Here(Arc::new(tables));
+        }
+        match self {
+            Self::Here(tables) => Ok(tables.clone()),
+            Self::Taking(_) => unreachable!("it was just replaced"),
+        }
     }
 }
 

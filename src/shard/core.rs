@@ -38,7 +38,9 @@ pub(super) struct Core {
     pub(super) join_limiter: JoinLimiter,
     /// Finds out where clients begin.
     pub(super) joins: Joins,
-    /// Closed while nothing may begin: nobody is accepted, and nothing is read from clients.
+    /// Closed while nobody is accepted.
+    pub(super) entrance: Rc<Gate>,
+    /// Closed while nothing is read from clients.
     pub(super) input: Rc<Gate>,
     /// Closed while nothing may change: nothing is written to clients either.
     pub(super) output: Rc<Gate>,
@@ -70,6 +72,7 @@ impl Core {
             follow_ups: Notify::new(),
             ahead: Ahead::default(),
             emptied: Notify::new(),
+            entrance: Rc::default(),
             input: Rc::default(),
             output: Rc::default(),
             settled: Notify::new(),
@@ -77,6 +80,12 @@ impl Core {
             verifier,
             carry_out,
         })
+    }
+
+    /// Nothing begins.
+    pub(super) fn close_entrance(&self) {
+        self.entrance.close();
+        self.input.close();
     }
 
     /// The same once the output gate is open: for what has waited for others meanwhile.

@@ -8,22 +8,23 @@
 //! | [`Order::Resume`] | it goes on, whatever came before | |
 //! | [`Order::LetGo`] | what was recorded is another process' | |
 //! | [`Order::Remain`] | clients that could not change process go on until they are closed | |
-//! | [`Order::Take`] | | a part of the state is here, no socket is touched |
+//! | [`Order::Take`] | | clients are here, and no socket is touched |
 //! | [`Order::Taken`] | | all clients are here: their channels are |
 //! | [`Order::Begin`] | | it serves |
 //!
 //! A shard of a new process is built behind closed gates, and waits for these.
 
-use std::{collections::HashMap, net::TcpStream, rc::Rc, sync::Arc};
+use std::{net::TcpStream, rc::Rc, sync::Arc};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::{core::Core, intake::ConnectionIntake, mailbox::Mailbox, slices::in_slices, tasks};
 use crate::{
-    conn::{ClientRecord, RestoredTable, TableRecord},
+    conn::{RestoredTables, TableRecording},
     drain::Control,
-    hub::Key,
+    hub::{Key, LongPayloads},
     limits::HANDOVER_BATCH_MAX,
     record,
 };
@@ -31,7 +32,7 @@ use crate::{
 /// The subject of a [`Part`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartOf {
-    /// Data that the clients of a shard share.
+    /// Data that the clients of a shard share: all of it, of all shards, comes before clients.
     Table,
     /// Clients, with a socket each.
     Clients,
@@ -40,21 +41,20 @@ pub enum PartOf {
 /// A part of a shard's state.
 #[derive(Debug)]
 pub struct Part {
-    /// Its subject.
-    pub of: PartOf,
     /// Records.
     pub bytes: Vec<u8>,
-    /// At most [`HANDOVER_BATCH_MAX`]: further descriptors of the sockets of an old process, those
-    /// of a new one.
+    /// At most [`HANDOVER_BATCH_MAX`]: further descriptors of the sockets of clients.
     pub streams: Vec<TcpStream>,
 }
 
-/// A part that a new process takes.
+/// Clients that a new process takes.
 #[derive(Debug)]
 pub struct Taken {
     /// The shard of the old process.
     pub from: u32,
-    /// The part.
+    /// The data that the clients of all its shards share.
+    pub tables: Arc<RestoredTables>,
+    /// The clients, and their sockets.
     pub part: Part,
 }
 
@@ -69,15 +69,16 @@ pub enum Order {
     /// Nothing is written any more. Commands that are still under way will not have
     /// happened for their clients.
     Stop(oneshot::Sender<()>),
-    /// The next part of the state; none: that was all.
-    Next(oneshot::Sender<Result<Option<Part>, Fault>>),
+    /// The next part of the state with this subject; none: that was all. The payloads are those
+    /// that other shards have given.
+    Next(PartOf, Arc<LongPayloads>, oneshot::Sender<Result<Option<Part>, Fault>>),
     /// The hand-over has failed.
     Resume,
     /// All that was recorded is another process'.
     LetGo(oneshot::Sender<()>),
     /// Clients that were not recorded go on here until they are closed.
     Remain,
-    /// A part of an old process' shard.
+    /// Clients of an old process' shard.
     Take(Taken, oneshot::Sender<Result<(), Fault>>),
     /// That was all: the broker is to know the clients' channels.
     Taken(oneshot::Sender<()>),
@@ -94,14 +95,11 @@ pub(super) struct Shift {
     /// The order to halt that waits for its answer.
     halting: Option<oneshot::Sender<()>>,
     giving: Option<Giving>,
-    /// By the old process' shards.
-    tables: HashMap<u32, RestoredTable>,
 }
 
-/// The state that is still to be given.
+/// The state that is still to be given, and the clients that were.
 struct Giving {
-    table: Option<TableRecord>,
-    clients: std::vec::IntoIter<(Key, ClientRecord)>,
+    recording: TableRecording,
     keys: Vec<Key>,
 }
 
@@ -113,8 +111,7 @@ impl Shift {
         control: Arc<Control>,
         intake: Rc<ConnectionIntake>,
     ) -> Self {
-        let tables = HashMap::new();
-        Self { core, mailbox, control, intake, halting: None, giving: None, tables }
+        Self { core, mailbox, control, intake, halting: None, giving: None }
     }
 
     /// Carries out `orders`, as long as the shard lives.
@@ -147,8 +144,8 @@ impl Shift {
                 self.core.output.close();
                 let _ = done.send(());
             }
-            Order::Next(answer) => {
-                let _ = answer.send(self.next());
+            Order::Next(of, payloads, answer) => {
+                let _ = answer.send(self.next(of, payloads));
             }
             Order::Resume | Order::Remain => self.resume(),
             Order::LetGo(done) => {
@@ -166,28 +163,28 @@ impl Shift {
         }
     }
 
-    fn next(&mut self) -> Result<Option<Part>, Fault> {
+    fn next(&mut self, of: PartOf, payloads: Arc<LongPayloads>) -> Result<Option<Part>, Fault> {
         let core = &self.core;
-        let giving = self.giving.get_or_insert_with(|| {
+        let Giving { recording, keys } = self.giving.get_or_insert_with(|| {
             let now = core.clock.now();
-            let (table, clients) = core.with(|clients| clients.record(now));
-            let keys = clients.iter().map(|(key, _)| *key).collect();
-            Giving { table: Some(table), clients: clients.into_iter(), keys }
+            let recording = core.with(|clients| clients.record(now, payloads));
+            Giving { recording, keys: Vec::new() }
         });
-        if let Some(table) = giving.table.take() {
-            let bytes = record::to_bytes(&table);
-            return Ok(Some(Part { of: PartOf::Table, bytes, streams: Vec::new() }));
+        let clients = core.clients.borrow();
+        if of == PartOf::Table {
+            let chunk = recording.next_chunk(&clients);
+            return Ok(chunk.map(|bytes| Part { bytes, streams: Vec::new() }));
         }
-        let batch: Vec<_> = giving.clients.by_ref().take(HANDOVER_BATCH_MAX).collect();
+        let batch = recording.next_clients(&clients, HANDOVER_BATCH_MAX);
         if batch.is_empty() {
             return Ok(None);
         }
-        let clients = core.clients.borrow();
-        let duplicate = |(key, _): &(Key, ClientRecord)| clients.duplicate(*key);
-        let streams: Result<Vec<_>, _> = batch.iter().map(duplicate).collect();
+        let streams: Result<Vec<_>, _> =
+            batch.iter().map(|(key, _)| clients.duplicate(*key)).collect();
         let streams = streams.map_err(|error| format!("a client's socket: {error}"))?;
-        let records: Vec<_> = batch.into_iter().map(|(_, record)| record).collect();
-        Ok(Some(Part { of: PartOf::Clients, bytes: record::to_bytes(&records), streams }))
+        keys.extend(batch.iter().map(|(key, _)| *key));
+        let records: Vec<Bytes> = batch.into_iter().map(|(_, record)| record.into()).collect();
+        Ok(Some(Part { bytes: record::to_bytes(&records), streams }))
     }
 
     fn resume(&mut self) {
@@ -212,45 +209,24 @@ impl Shift {
         .await;
     }
 
-    fn take(&mut self, Taken { from, part }: Taken) -> Result<(), Fault> {
-        let Part { of, bytes, streams } = part;
-        let unreadable = |error| format!("a record of shard {from}: {error}");
-        match of {
-            PartOf::Table => {
-                let table: TableRecord = record::from_bytes(&bytes).map_err(unreadable)?;
-                let table = self.core.with(|clients| clients.take_over_table(table));
-                self.tables.insert(from, table);
-                Ok(())
-            }
-            PartOf::Clients => {
-                let records: Vec<ClientRecord> = record::from_bytes(&bytes).map_err(unreadable)?;
-                self.restore(from, records, streams)
-            }
-        }
-    }
-
-    fn restore(
-        &mut self,
-        from: u32,
-        records: Vec<ClientRecord>,
-        streams: Vec<TcpStream>,
-    ) -> Result<(), Fault> {
+    fn take(&mut self, Taken { from, tables, part }: Taken) -> Result<(), Fault> {
+        let Part { bytes, streams } = part;
+        let told = |error: &dyn std::fmt::Display| format!("a record of shard {from}: {error}");
+        let records: Vec<Bytes> = record::from_bytes(&bytes).map_err(|error| told(&error))?;
         if records.len() != streams.len() {
             return Err(format!("{} clients with {} sockets", records.len(), streams.len()));
         }
-        let table = self.tables.get(&from).ok_or("clients came before their shard")?;
-        let now = self.core.clock.now();
-        for (record, stream) in records.into_iter().zip(streams) {
+        let (table, now) = (tables.of(from), self.core.clock.now());
+        for (record, stream) in records.iter().zip(streams) {
             let guard = self.control.barrier.client();
             let restored =
                 self.core.with(|clients| clients.restore(record, stream, guard, table, now));
-            restored.map_err(|error| error.to_string())?;
+            restored.map_err(|error| told(&error))?;
         }
         Ok(())
     }
 
     async fn begin(&mut self) {
-        self.tables = HashMap::new();
         self.core.output.open();
         let now = self.core.clock.now();
         in_slices(&self.core, |clients, go| clients.begin_restored(now, go)).await;

@@ -73,7 +73,7 @@ impl ConnectionIntake {
         tls: Option<TlsAcceptor>,
         ways: Ways,
     ) -> Rc<Self> {
-        if core.input.is_closed() {
+        if core.entrance.is_closed() {
             places.suspend();
         }
         Rc::new(Self {
@@ -158,7 +158,7 @@ impl ConnectionIntake {
         peer: PeerAddress,
     ) {
         // A connection on its way would be waited for when all are to stop.
-        if self.core.input.is_closed() || !self.ways.placement.passes_on(self.ways.index) {
+        if self.core.entrance.is_closed() || !self.ways.placement.passes_on(self.ways.index) {
             let newcomer = self.ways.placement.newcomer(self.ways.index);
             return self.open(stream, entrance, peer, newcomer);
         }
@@ -266,7 +266,7 @@ impl ConnectionIntake {
     /// one that is to spare, and stops in it.
     pub(super) async fn room(&self) -> InHand<'_> {
         let in_hand = InHand::of(self);
-        let _closed = self.core.input.while_open(self.places.room()).await;
+        let _closed = self.core.entrance.while_open(self.places.room()).await;
         in_hand
     }
 
@@ -277,7 +277,7 @@ impl ConnectionIntake {
 
     /// Closed while nothing may be accepted.
     pub(super) fn gate(&self) -> &Gate {
-        &self.core.input
+        &self.core.entrance
     }
 
     /// The next connection that another thread has accepted for this shard.

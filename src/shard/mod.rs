@@ -189,7 +189,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let mut loops = JoinSet::new();
     let tls = setup.tls.map(|config| TlsAcceptor::new(config, metrics.clone(), limits, clock));
     if setup.is_successor {
-        core.input.close();
+        core.close_entrance();
         core.output.close();
     }
     let ways = Ways { placement: placement.clone(), index, entrances: setup.entrances };

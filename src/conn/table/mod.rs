@@ -48,6 +48,8 @@ use std::{
 
 use bytes::Bytes;
 
+pub use self::recording::TableRecording;
+
 use crate::{
     admission::{AddressGuard, AddressLimits},
     broker::{History, Publication},

@@ -3,7 +3,12 @@
 //! Before that the table is halted: no further command of a client's begins. Nothing else changes
 //! by recording, so that this process can go on after all.
 
-use std::{collections::HashMap, io, net::TcpStream, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    net::TcpStream,
+    sync::Arc,
+};
 
 use crate::{
     clock::Millis,
@@ -11,7 +16,6 @@ use crate::{
         client_state::ClientState,
         command_queue::{ClientCommand, CommandQueue},
         entry::Entry,
-        paced_close::PacedClose,
         record::{
             ClientRecord, CloseRecord, CommandRecord, CommandsRecord, CredentialRecord, HoleRecord,
             LoggedRecord, PublishRecord, ReplayRecord, Secret, StepRecord, SubscribeRecord,
@@ -21,7 +25,9 @@ use crate::{
         table::ConnectionTable,
         write::replay::Step,
     },
-    hub::{ClientOutput, Hole, Key},
+    hub::{Hole, HubRecord, HubRecording, Key, LongPayloads},
+    limits::HANDOVER_CHUNK_ITEMS_MAX,
+    record,
     token::Rights,
 };
 
@@ -59,37 +65,41 @@ impl ConnectionTable {
         has_command || self.replays.get(&key).is_some_and(|replay| replay.joining)
     }
 
-    /// Records the clients that can be handed on: those that are connected, and do not speak TLS.
-    pub fn record(&mut self, now: Millis) -> (TableRecord, Vec<(Key, ClientRecord)>) {
+    /// Begins to record the clients that can be handed on: those that are connected, and do not
+    /// speak TLS. `payloads` are those that other shards of the process have recorded.
+    pub fn record(&mut self, now: Millis, payloads: Arc<LongPayloads>) -> TableRecording {
         self.now = self.now.max(now);
         self.close_disconnected(&mut || true);
         self.hub.begin_partings();
         self.handle_hub_events();
         let is_plain = |key: &Key| matches!(self.hub.outlet(*key), Some(Socket::Live(_)));
         let keys: Vec<Key> = self.hub.keys().filter(is_plain).collect();
-        let (hub, outputs) = self.hub.record(&keys);
         let mut rights = RightsRecorded::default();
-        let record = |(key, output)| Some((key, self.record_client(key, output, &mut rights)?));
-        let clients = outputs.into_iter().filter_map(record).collect();
-        (TableRecord { hub, rights: rights.all }, clients)
+        for &key in &keys {
+            if let Some((Some(held), _)) = self.rights.record(key, self.now) {
+                rights.add(held);
+            }
+        }
+        let returning = self.returning.iter().flat_map(|paced| &paced.keys[paced.closed..]);
+        TableRecording {
+            hub: self.hub.record(&keys, payloads),
+            rights,
+            returning: returning.copied().collect(),
+            keys: keys.into(),
+        }
     }
 
-    fn record_client(
-        &self,
-        key: Key,
-        output: ClientOutput,
-        rights: &mut RightsRecorded,
-    ) -> Option<ClientRecord> {
+    fn record_client(&self, key: Key, recording: &TableRecording) -> Option<ClientRecord> {
+        let output = self.hub.record_client(key, &recording.hub)?;
         let entry = self.entries.get(key.index())?.as_ref().filter(|entry| entry.is_of(key))?;
-        let returning = self.returning.as_ref();
-        let is_returning = |paced: &PacedClose| paced.keys[paced.closed..].contains(&key);
         let is_interrupted = self.is_under_way(entry, key);
         let commands = entry.queue().filter(|_| !is_interrupted);
         let (heard, is_pinged) = entry.keepalive.record();
         let credential = self.rights.record(key, self.now).map(|(held, deadlines)| match held {
             None => CredentialRecord::Api,
             Some(held) => {
-                CredentialRecord::Token(TokenRecord { rights: rights.number(held), deadlines })
+                let rights = recording.rights.numbers[&Arc::as_ptr(held)];
+                CredentialRecord::Token(TokenRecord { rights, deadlines })
             }
         });
         let logged = self.logged.get(&key).map(|seen| LoggedRecord {
@@ -115,7 +125,7 @@ impl ConnectionTable {
             rate: self.rates.record(key, self.now),
             counted: self.address_guards.get(&key).map(|guard| guard.counted()),
             guesses_as: self.token_guesses.address(key),
-            is_returning: returning.is_some_and(is_returning),
+            is_returning: recording.returning.contains(&key),
             is_interrupted,
             logged,
         })
@@ -153,19 +163,58 @@ impl ConnectionTable {
     }
 }
 
+/// Clients of a table on their way to another process, in pieces. Nothing of the table may change
+/// before the last one.
+#[derive(Debug)]
+pub struct TableRecording {
+    hub: HubRecording,
+    rights: RightsRecorded,
+    returning: HashSet<Key>,
+    /// Those that are left.
+    keys: VecDeque<Key>,
+}
+
+impl TableRecording {
+    /// The next chunk of what the clients share, for
+    /// [`TablesTaking`](crate::conn::TablesTaking): all of them have to be there before the first
+    /// client. None at the end. A chunk has about
+    /// [`HANDOVER_CHUNK_BYTES_MAX`](crate::limits::HANDOVER_CHUNK_BYTES_MAX).
+    pub fn next_chunk(&mut self, table: &ConnectionTable) -> Option<Vec<u8>> {
+        let count = self.rights.left.len().min(HANDOVER_CHUNK_ITEMS_MAX);
+        let rights: Vec<Rights> =
+            self.rights.left.drain(..count).map(|it| Rights::clone(&it)).collect();
+        let hub = if rights.is_empty() { self.hub.next(&table.hub)? } else { HubRecord::default() };
+        Some(record::to_bytes(&TableRecord { hub, rights }))
+    }
+
+    /// The records of the next clients, at most so many; none at the end.
+    pub fn next_clients(&mut self, table: &ConnectionTable, most: usize) -> Vec<(Key, Vec<u8>)> {
+        let mut clients = Vec::new();
+        while clients.len() < most
+            && let Some(key) = self.keys.pop_front()
+        {
+            let client = table.record_client(key, self);
+            clients.extend(client.map(|client| (key, record::to_bytes(&client))));
+        }
+        clients
+    }
+}
+
 /// The rights to which clients refer, each once.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct RightsRecorded {
-    all: Vec<Rights>,
     numbers: HashMap<*const Rights, u32>,
+    /// Those that are not written yet.
+    left: VecDeque<Arc<Rights>>,
 }
 
 impl RightsRecorded {
-    fn number(&mut self, rights: &Arc<Rights>) -> u32 {
-        *self.numbers.entry(Arc::as_ptr(rights)).or_insert_with(|| {
-            self.all.push(Rights::clone(rights));
-            u32::try_from(self.all.len() - 1).expect("fewer than clients")
-        })
+    fn add(&mut self, rights: &Arc<Rights>) {
+        let next = u32::try_from(self.numbers.len()).expect("fewer than clients");
+        let number = *self.numbers.entry(Arc::as_ptr(rights)).or_insert(next);
+        if number == next {
+            self.left.push_back(rights.clone());
+        }
     }
 }
 

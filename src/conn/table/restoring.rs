@@ -3,7 +3,7 @@
 //! First all of them are restored, and no socket is touched: the other process may still go on
 //! with them. Then, once they are this one's, they begin, in slices.
 
-use std::{net::TcpStream, sync::Arc, time::Duration};
+use std::{net::TcpStream, time::Duration};
 
 use crate::{
     broker::{IdempotencyKey, Principal},
@@ -18,7 +18,7 @@ use crate::{
         record::{
             BadClientRecord, ClientRecord, CloseRecord, CommandRecord, CommandsRecord,
             CredentialRecord, HoleRecord, LoggedRecord, PublishRecord, ReplayRecord, StepRecord,
-            SubscribeRecord, TableRecord, TokenRecord,
+            SubscribeRecord, TokenRecord,
         },
         restored::{Restored, RestoredTable},
         socket::Socket,
@@ -27,31 +27,27 @@ use crate::{
     },
     drain::Guard,
     hub::{Hole, Key},
+    record,
     ws::decoder::Decoder,
 };
 
 impl ConnectionTable {
-    /// Takes over the data that the clients of another shard share; they follow one by one.
-    pub fn take_over_table(&mut self, record: TableRecord) -> RestoredTable {
-        let TableRecord { hub, rights } = record;
-        let rights = rights.into_iter().map(Arc::new).collect();
-        RestoredTable { output: self.hub.take_over(hub), rights }
-    }
-
     /// A client of another process is here, and waits for [`ConnectionTable::begin_restored`].
-    /// `stream` does not block.
+    /// `record` is what [`TableRecording::next_clients`](super::TableRecording::next_clients) gave
+    /// there, `stream` does not block, and `table` is the table that the client was in.
     ///
     /// # Errors
     /// When the record contradicts itself: then there is no client.
     pub fn restore(
         &mut self,
-        record: ClientRecord,
+        record: &[u8],
         stream: TcpStream,
         guard: Guard,
         table: &RestoredTable,
         now: Millis,
     ) -> Result<(), BadClientRecord> {
         self.now = self.now.max(now);
+        let record: ClientRecord = record::from_bytes(record)?;
         let decoder = match &record.decoder {
             Some(decoder) => Decoder::restore(decoder).ok_or(BadClientRecord::Input)?,
             None => Decoder::default(),
@@ -140,6 +136,7 @@ impl ConnectionTable {
     /// stopped before the last.
     pub fn begin_restored(&mut self, now: Millis, keep_going: &mut dyn FnMut() -> bool) -> bool {
         self.now = self.now.max(now);
+        self.hub.end_restoring();
         let mut returning = Vec::new();
         while !self.restored.is_empty() && keep_going() {
             let Some(Restored { key, stream, is_returning }) = self.restored.pop() else { break };

@@ -3,14 +3,14 @@
 //! A piece is written from a part of the payload alone, so the part that a client has reached can
 //! be written when the client can take it. None of this is compressed.
 
-use std::{ops::Range, rc::Rc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     broker::Publication,
     conn::write::encodings,
-    hub::{Encoding, LaidOut, Pieces},
+    hub::{Encoding, LaidOut, LongRecord, PayloadForm, Pieces},
     limits::LONG_PIECE_BYTES,
     ws::{Kind, frame},
 };
@@ -18,52 +18,49 @@ use crate::{
 /// A message in one encoding: text before the payload, the payload in parts, text after it.
 #[derive(Debug)]
 struct Encoded {
-    opening: Vec<u8>,
+    opening: Bytes,
     payload: Bytes,
-    written: Written,
-    closing: &'static [u8],
-}
-
-/// How the payload is written.
-#[derive(Clone, Copy, Debug)]
-enum Written {
-    AsItIs,
-    /// Within a string of JSON.
-    Escaped,
-    Base64,
-    /// As `data:` lines, the first of which has begun.
-    Lines,
+    form: PayloadForm,
+    closing: Bytes,
 }
 
 /// `message` as it is written in a log of `encoding`.
 pub(in crate::conn) fn lay_out(message: &Publication, encoding: Encoding) -> LaidOut {
     let mut opening = Vec::new();
-    let (written, closing) = match (encoding.uncompressed(), message.kind) {
+    let (form, closing) = match (encoding.uncompressed(), message.kind) {
         (Encoding::V1 | Encoding::V1Deflate(_), kind) => {
             encodings::v1_opening(message, &mut opening);
             opening.push(b'"');
-            (if kind == Kind::Text { Written::Escaped } else { Written::Base64 }, &b"\"}"[..])
+            let is_text = kind == Kind::Text;
+            (if is_text { PayloadForm::Escaped } else { PayloadForm::Base64 }, &b"\"}"[..])
         }
         (Encoding::Sse, kind) => {
             encodings::sse_opening_of(message, &mut opening);
-            (if kind == Kind::Text { Written::Lines } else { Written::Base64 }, &b"\n\n"[..])
+            let is_text = kind == Kind::Text;
+            (if is_text { PayloadForm::Lines } else { PayloadForm::Base64 }, &b"\n\n"[..])
         }
-        (Encoding::Plain | Encoding::Deflate(_), _) => (Written::AsItIs, &b""[..]),
+        (Encoding::Plain | Encoding::Deflate(_), _) => (PayloadForm::AsItIs, &b""[..]),
     };
-    let mut encoded = Encoded { opening, payload: message.data.clone(), written, closing };
+    let closing = Bytes::from_static(closing);
+    let mut encoded =
+        Encoded { opening: Bytes::new(), payload: message.data.clone(), form, closing };
     let lengths: Vec<usize> = encoded.parts().map(|part| encoded.length(part)).collect();
     if encoding.has_frames() {
-        let whole = encoded.opening.len() + lengths.iter().sum::<usize>() + closing.len();
+        let whole = opening.len() + lengths.iter().sum::<usize>() + encoded.closing.len();
         let kind = if encoding.is_v1() { Kind::Text } else { message.kind };
         let header = frame::data_header(kind, whole);
-        encoded.opening.splice(0..0, header.as_ref().iter().copied());
+        opening.splice(0..0, header.as_ref().iter().copied());
     }
-    let lengths = [encoded.opening.len()].into_iter().chain(lengths).chain([closing.len()]);
-    let ends = lengths.scan(0, |end, length| {
-        *end += length as u64;
-        Some(*end)
-    });
-    LaidOut { ends: ends.collect(), payload: message.data.clone(), pieces: Rc::new(encoded) }
+    encoded.opening = opening.into();
+    encoded.laid_out(lengths)
+}
+
+/// A message as another process has laid it out.
+pub(in crate::conn) fn lay_out_again(record: &LongRecord, payload: &Bytes) -> LaidOut {
+    let LongRecord { opening, form, closing, .. } = record.clone();
+    let encoded = Encoded { opening, payload: payload.clone(), form, closing };
+    let lengths = encoded.parts().map(|part| encoded.length(part)).collect();
+    encoded.laid_out(lengths)
 }
 
 impl Encoded {
@@ -73,13 +70,25 @@ impl Encoded {
         starts.map(move |start| start..length.min(start + LONG_PIECE_BYTES))
     }
 
+    /// With the lengths of the parts of the payload as they are written.
+    fn laid_out(self, lengths: Vec<usize>) -> LaidOut {
+        let lengths = [self.opening.len()].into_iter().chain(lengths).chain([self.closing.len()]);
+        let ends = lengths.scan(0, |end, length| {
+            *end += length as u64;
+            Some(*end)
+        });
+        LaidOut { ends: ends.collect(), payload: self.payload.clone(), pieces: Arc::new(self) }
+    }
+
     /// How long a part of the payload is as it is written.
     fn length(&self, part: Range<usize>) -> usize {
-        match self.written {
-            Written::AsItIs => part.len(),
-            Written::Escaped => self.payload[part].iter().map(|byte| escaped_bytes(*byte)).sum(),
-            Written::Base64 => part.len().div_ceil(3) * 4,
-            Written::Lines => part.map(|place| self.line_bytes(place)).sum(),
+        match self.form {
+            PayloadForm::AsItIs => part.len(),
+            PayloadForm::Escaped => {
+                self.payload[part].iter().map(|byte| escaped_bytes(*byte)).sum()
+            }
+            PayloadForm::Base64 => part.len().div_ceil(3) * 4,
+            PayloadForm::Lines => part.map(|place| self.line_bytes(place)).sum(),
         }
     }
 
@@ -120,15 +129,19 @@ impl Pieces for Encoded {
         let length = self.payload.len();
         let start = number.saturating_mul(LONG_PIECE_BYTES);
         if start >= length {
-            return into.extend_from_slice(self.closing);
+            return into.extend_from_slice(&self.closing);
         }
         let part = start..length.min(start + LONG_PIECE_BYTES);
-        match self.written {
-            Written::AsItIs => into.extend_from_slice(&self.payload[part]),
-            Written::Escaped => write_escaped(&self.payload[part], into),
-            Written::Base64 => encodings::put_base64(into, &self.payload[part]),
-            Written::Lines => self.write_lines(part, into),
+        match self.form {
+            PayloadForm::AsItIs => into.extend_from_slice(&self.payload[part]),
+            PayloadForm::Escaped => write_escaped(&self.payload[part], into),
+            PayloadForm::Base64 => encodings::put_base64(into, &self.payload[part]),
+            PayloadForm::Lines => self.write_lines(part, into),
         }
+    }
+
+    fn record(&self) -> (Bytes, PayloadForm, Bytes) {
+        (self.opening.clone(), self.form, self.closing.clone())
     }
 }
 

@@ -37,10 +37,10 @@ fn unsent(outbox: &Outbox, shares: &Shares) -> String {
 fn shared(shares: &mut Shares, text: &'static str) -> u32 {
     let source = Source::Frame(0, text.len() as u64);
     if let Some(share) = shares.find(&source) {
-        shares.join(share);
+        shares.join(share, 0);
         return share;
     }
-    shares.insert(source, Body::Bytes(Bytes::from_static(text.as_bytes()))).0
+    shares.insert(source, Body::Bytes(Bytes::from_static(text.as_bytes())), 0).0
 }
 
 /// Shared bytes stand among a client's own and are let go by their last reader.

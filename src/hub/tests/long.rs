@@ -1,18 +1,17 @@
 //! Messages whose encodings together are longer than the memory allowed.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{
     SLOW_FRAME, events, name, pass,
+    pieces::{self, PIECE_BYTES, WRITTEN},
     pipe::{Pipe, frame},
     settings,
 };
 use crate::{
-    hub::{
-        Budget, Encode, Encoding, Event, Hub, Key, LaidOut, Pieces, SlowPolicy, Source, Unchanged,
-    },
+    hub::{Budget, Encode, Encoding, Event, Hub, Key, LaidOut, SlowPolicy, Source, Unchanged},
     limits::{CARRY_COPY_BYTES_MAX, ENCODED_WHOLE_BYTES_MAX, LONG_WINDOW_BYTES_MIN},
     position::Position,
     ws::{Kind, frame::data_header},
@@ -45,29 +44,8 @@ fn swollen(encoding: Encoding, payload: &[u8]) -> Vec<u8> {
     [header.as_ref(), &payload].concat()
 }
 
-/// Pieces of ten thousand bytes.
-#[derive(Debug)]
-struct Pieced(Vec<u8>);
-
-thread_local! {
-    /// Pieces so far.
-    static WRITTEN: Cell<usize> = const { Cell::new(0) };
-}
-
-impl Pieces for Pieced {
-    fn write(&self, number: usize, into: &mut Vec<u8>) {
-        WRITTEN.set(WRITTEN.get() + 1);
-        into.extend_from_slice(self.0.chunks(10_000).nth(number).unwrap());
-    }
-}
-
 fn laid_out(encoding: Encoding, payload: &Bytes) -> LaidOut {
-    let encoded = swollen(encoding, payload);
-    let ends = encoded.chunks(10_000).scan(0, |end, piece| {
-        *end += piece.len() as u64;
-        Some(*end)
-    });
-    LaidOut { ends: ends.collect(), payload: payload.clone(), pieces: Rc::new(Pieced(encoded)) }
+    pieces::laid_out(swollen(encoding, payload), payload)
 }
 
 impl Encode for Swelling {
@@ -270,7 +248,7 @@ fn a_long_message_of_a_history_is_written_in_turns() {
 fn readers_of_a_long_encoding_get_it_in_turns() {
     let mut message = Swelling::new();
     let encoded = swollen(Encoding::Sse, &message.0);
-    let turn = LONG_WINDOW_BYTES_MIN + 10_000;
+    let turn = LONG_WINDOW_BYTES_MIN + PIECE_BYTES;
     for is_live in [true, false] {
         let mut hub = hub(LIMIT, &Arc::new(Budget::new(LIMIT)));
         let clients = [(); 3].map(|()| client(&mut hub, usize::MAX, Encoding::Sse));
@@ -302,6 +280,6 @@ fn readers_of_a_long_encoding_get_it_in_turns() {
             clients.iter().for_each(|(key, _)| hub.writable(*key));
         }
         assert!(clients.iter().all(|(_, pipe)| pipe.0.borrow().received == encoded));
-        assert_eq!(WRITTEN.get(), encoded.len().div_ceil(10_000), "each piece once");
+        assert_eq!(WRITTEN.get(), encoded.len().div_ceil(PIECE_BYTES), "each piece once");
     }
 }

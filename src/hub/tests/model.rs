@@ -1,12 +1,12 @@
 //! The naive model: the published messages, and which of them a client may and must have received.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{SLOW_FRAME, pipe::Frame, pipe::Pipe, pipe::parse};
+use super::{SLOW_FRAME, pieces::laid_out, pipe::Frame, pipe::Pipe, pipe::parse};
 use crate::{
-    hub::{Encode, Encoding, Finish, Key, LaidOut, Pieces},
+    hub::{Encode, Encoding, Finish, Key, LaidOut},
     position::Position,
     ws::{Kind, extension::WindowBits, frame},
 };
@@ -57,19 +57,6 @@ pub(super) struct Message<'a> {
     payload: Bytes,
 }
 
-/// A frame that is written in pieces of this many bytes, the last a shorter one.
-const PIECE_BYTES: usize = 10_000;
-
-#[derive(Debug)]
-struct Whole(Vec<u8>);
-
-impl Pieces for Whole {
-    fn write(&self, number: usize, into: &mut Vec<u8>) {
-        let start = number * PIECE_BYTES;
-        into.extend_from_slice(&self.0[start..self.0.len().min(start + PIECE_BYTES)]);
-    }
-}
-
 impl Encode for Message<'_> {
     fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
         assert!(!self.asked.contains(&encoding), "{encoding:?} was asked for twice");
@@ -89,10 +76,8 @@ impl Encode for Message<'_> {
         if self.message.len().is_multiple_of(3) {
             return None;
         }
-        let frame = self.encode(encoding).concat();
-        let ends = (0..frame.len()).step_by(PIECE_BYTES);
-        let ends = ends.map(|start| frame.len().min(start + PIECE_BYTES) as u64).collect();
-        Some(LaidOut { pieces: Rc::new(Whole(frame)), ends, payload: self.payload.clone() })
+        let payload = self.payload.clone();
+        Some(laid_out(self.encode(encoding).concat(), &payload))
     }
 }
 

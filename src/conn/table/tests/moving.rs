@@ -1,11 +1,7 @@
 //! Clients amid anything go on in another table, as they do in another process.
 
 use super::*;
-use crate::{
-    conn::{ClientRecord, TableRecord},
-    record::recordings::through_bytes,
-    token::Rights,
-};
+use crate::{conn::TablesTaking, token::Rights};
 
 /// The messages that a client publishes by what it has sent.
 fn told_of(table: &mut Table, key: Key, now: Millis) -> Vec<String> {
@@ -22,15 +18,17 @@ impl Table {
     fn move_to(&mut self, other: &mut Self, now: Millis, there: Millis) -> Vec<Key> {
         self.clients.halt();
         assert_eq!(self.clients.under_way(), 0, "all has come to its end");
-        let (table, recorded) = self.clients.record(now);
-        let table: TableRecord = through_bytes(&table);
-        let table = other.clients.take_over_table(table);
+        let mut recording = self.clients.record(now, Arc::default());
+        let mut taking = TablesTaking::default();
+        while let Some(chunk) = recording.next_chunk(&self.clients) {
+            taking.put(0, &chunk).unwrap();
+        }
+        let tables = taking.finish().unwrap();
         let before = other.clients.keys();
-        for (key, client) in recorded {
-            let client: ClientRecord = through_bytes(&client);
+        for (key, client) in recording.next_clients(&self.clients, usize::MAX) {
             let stream = self.clients.duplicate(key).unwrap();
             let guard = other.control.barrier.client();
-            other.clients.restore(client, stream, guard, &table, there).unwrap();
+            other.clients.restore(&client, stream, guard, tables.of(0), there).unwrap();
             self.clients.let_go(key);
         }
         assert!(self.clients.is_empty(), "nobody is left");
@@ -159,7 +157,8 @@ fn a_halted_table_goes_on() {
     table.clients.halt();
     drop(requests);
     assert!(table.clients.next_command(key).is_none());
-    let _ = table.clients.record(Millis(0));
+    let mut recording = table.clients.record(Millis(0), Arc::default());
+    assert_eq!(recording.next_clients(&table.clients, 9).len(), 1);
     table.clients.go_on();
     let requests = table.clients.take_requests();
     assert_eq!(told(&mut table, requests, key), ["b"]);

@@ -1,12 +1,11 @@
 //! The simulation's clients go on in another table, as they do in another process.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{SHARDS, Shard, World};
 use crate::{
     clock::Millis,
-    conn::{ClientRecord, TableRecord},
-    record::recordings::through_bytes,
+    conn::TablesTaking,
     shard::{core::Core, tests::core_of},
 };
 
@@ -20,10 +19,14 @@ impl World {
             old.deliver_all();
         }
         let now = Millis(self.random.u64(0..5));
-        let (table, clients, all) = old.core.with(|clients| {
+        let mut taking = TablesTaking::default();
+        let (clients, all) = old.core.with(|clients| {
             clients.halt();
-            let (table, recorded) = clients.record(now);
-            (table, recorded, clients.keys().len())
+            let mut recording = clients.record(now, Arc::default());
+            while let Some(chunk) = recording.next_chunk(clients) {
+                taking.put(3, &chunk).unwrap();
+            }
+            (recording.next_clients(clients, usize::MAX), clients.keys().len())
         });
         // A handshake is a request under way: the shard that it came to answers it.
         let is_coming = self.clients.iter().any(|it| it.shard == number && it.peer.is_none());
@@ -33,13 +36,11 @@ impl World {
         }
         let Core { clock, broker, mailbox, .. } = &*old.core;
         let (poller, new) = core_of(*clock, broker.clone(), mailbox.clone(), &self.control);
-        let table: TableRecord = through_bytes(&table);
-        let table = new.with(|clients| clients.take_over_table(table));
+        let tables = taking.finish().unwrap();
         for (key, client) in clients {
-            let client: ClientRecord = through_bytes(&client);
             let guard = self.control.barrier.client();
             let stream = old.core.with(|clients| clients.duplicate(key)).unwrap();
-            new.with(|clients| clients.restore(client, stream, guard, &table, now)).unwrap();
+            new.with(|clients| clients.restore(&client, stream, guard, tables.of(3), now)).unwrap();
             self.moved += 1;
         }
         old.core.with(|clients| {
