@@ -8,6 +8,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
+    net::TcpStream,
     os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
     sync::Arc,
@@ -17,6 +18,7 @@ use futures_util::future::join_all;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
+    acceptor::AdminIntake,
     orders::Orders,
     parts::PerShard,
     predecessor::{ListenerKind, ListenerRecord, PredecessorRecord},
@@ -29,6 +31,7 @@ use crate::{
     broker::{BrokerGiving, HaltedBroker, Reach},
     clock::Millis,
     handover::{Content, ControlSocket, Failure, Giver, Parcel, PartKind},
+    http::ConnectionRecord,
     hub::LongPayloads,
     limits::{
         HANDOVER_BATCH_MAX, HANDOVER_CALM_BYTES, HANDOVER_QUIET_DEADLINE, HANDOVER_ROUNDS_MAX,
@@ -53,6 +56,7 @@ pub(super) struct Handed {
     pub(super) orders: Orders,
     /// The control thread's own.
     pub(super) gate: Rc<Gate>,
+    pub(super) admin: Option<Rc<AdminIntake>>,
     /// After COMMIT: the shards that still hold something of the new process'.
     pub(super) letting_go: Rc<RefCell<Vec<oneshot::Receiver<()>>>>,
 }
@@ -108,6 +112,8 @@ pub(super) struct ServerGiving {
     /// Shared data that is in a part of a shard already.
     payloads: Arc<LongPayloads>,
     clients: u64,
+    /// Connections of the admin listener.
+    admin: Option<Box<dyn Iterator<Item = (ConnectionRecord, TcpStream)>>>,
     paused_at: Millis,
 }
 
@@ -129,8 +135,33 @@ impl ServerGiving {
             shard: 0,
             payloads: Arc::default(),
             clients: 0,
+            admin: None,
             paused_at: Millis::default(),
         }
+    }
+
+    /// Nothing begins any more; resolves when nothing is under way.
+    async fn halt(&self) -> Result<(), String> {
+        if let Some(admin) = &self.server.admin {
+            admin.suspend();
+        }
+        // A connection that a shard has passed on to one that had stopped already stops as well.
+        for _ in 0..2 {
+            self.server.orders.ask_all(Order::Halt).await?;
+        }
+        if let Some(admin) = &self.server.admin {
+            admin.all_stopped().await;
+        }
+        Ok(())
+    }
+
+    /// The next connections of the admin listener.
+    fn next_admin(&mut self) -> Option<Parcel<Arc<OwnedFd>>> {
+        let admin = self.server.admin.as_ref()?;
+        let connections = self.admin.get_or_insert_with(|| Box::new(admin.suspended()));
+        let Part { bytes, streams } = Part::of_http(connections)?;
+        let descriptors = streams.into_iter().map(|stream| Arc::new(stream.into())).collect();
+        Some(Parcel { descriptors, ..Parcel::new(PartKind::Http, Content::Bytes(bytes)) })
     }
 
     /// From here on nothing changes.
@@ -213,7 +244,7 @@ impl Giver for ServerGiving {
         self.paused_at = self.server.process.clock.now();
         self.server.gate.close();
         // A command that is still under way then is as if this process ended with it.
-        let _ = timeout(HANDOVER_QUIET_DEADLINE, self.server.orders.ask_all(Order::Halt)).await;
+        let _ = timeout(HANDOVER_QUIET_DEADLINE, self.halt()).await;
         Ok(())
     }
 
@@ -230,10 +261,12 @@ impl Giver for ServerGiving {
         }
         loop {
             if self.shard == self.server.orders.len() {
-                if self.of == PartOf::Clients {
-                    return Ok(None);
-                }
-                (self.of, self.shard) = (PartOf::Clients, 0);
+                let next = match self.of {
+                    PartOf::Table => PartOf::Clients,
+                    PartOf::Clients => PartOf::Http,
+                    PartOf::Http => return Ok(self.next_admin()),
+                };
+                (self.of, self.shard) = (next, 0);
             }
             let next = |answer| Order::Next(self.of, self.payloads.clone(), answer);
             let Some(part) = self.server.orders.ask(self.shard, next).await?? else {
@@ -241,11 +274,14 @@ impl Giver for ServerGiving {
                 continue;
             };
             let Part { bytes, streams } = part;
-            self.clients += streams.len() as u64;
             let kind = match self.of {
                 PartOf::Table => PartKind::Shard,
                 PartOf::Clients => PartKind::Clients,
+                PartOf::Http => PartKind::Http,
             };
+            if kind == PartKind::Clients {
+                self.clients += streams.len() as u64;
+            }
             let descriptors = streams.into_iter().map(|stream| Arc::new(stream.into())).collect();
             let shard = u32::try_from(self.shard).ok();
             return Ok(Some(Parcel { kind, shard, content: Content::Bytes(bytes), descriptors }));
@@ -255,10 +291,16 @@ impl Giver for ServerGiving {
     fn resume(&mut self, _failure: &Failure) {
         self.server.orders.give_all(|| Order::Resume);
         self.server.gate.open();
+        if let Some(admin) = &self.server.admin {
+            admin.resume();
+        }
     }
 
     fn commit(&mut self) {
         self.server.process.broker.retire();
+        if let Some(admin) = &self.server.admin {
+            admin.let_go();
+        }
         // Clients that stay hear on.
         self.halted = None;
         let mut letting_go = self.server.letting_go.borrow_mut();

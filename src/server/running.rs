@@ -36,7 +36,7 @@ use crate::{
     shard::{
         self, Setup,
         gate::Gate,
-        handover::Order,
+        handover::{Order, Part},
         listener::{Entrance, Entrances, PublicListener, Transport},
     },
 };
@@ -252,6 +252,20 @@ impl Running {
         }
     }
 
+    /// Takes connections of another process' admin listener. Without one here they end.
+    ///
+    /// # Errors
+    /// When that is none of these: a sentence's end, in lower case.
+    #[cfg(target_os = "linux")]
+    pub(super) fn take_admin(&self, part: Part) -> Result<(), String> {
+        for (record, stream) in part.into_http()? {
+            if let Some(admin) = &self.admin {
+                admin.restore(&record, stream);
+            }
+        }
+        Ok(())
+    }
+
     /// To the shards.
     pub(super) fn orders(&self) -> &Orders {
         &self.orders
@@ -280,6 +294,7 @@ impl Running {
             listeners: self.listeners.clone(),
             orders: self.orders.clone(),
             gate: self.gate.clone(),
+            admin: self.admin.clone(),
             letting_go: Rc::default(),
         };
         let program = self.server.program.take();

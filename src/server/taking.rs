@@ -221,7 +221,24 @@ impl Built {
                 let from = shard.ok_or("clients without a shard")?;
                 self.deal(from, bytes, descriptors).await
             }
-            PartKind::Http => Err("HTTP connections are not taken yet".to_owned()),
+            PartKind::Http => self.take_http(shard, bytes, descriptors).await,
+        }
+    }
+
+    /// HTTP connections of a shard, or those of the admin listener.
+    async fn take_http(
+        &mut self,
+        shard: Option<u32>,
+        bytes: Vec<u8>,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<(), String> {
+        let part = Part { bytes, streams: sockets.into_iter().map(Into::into).collect() };
+        match shard {
+            Some(from) => {
+                let to = from as usize % self.dealt.len();
+                self.running.orders().ask(to, |answer| Order::TakeHttp(part, answer)).await?
+            }
+            None => self.running.take_admin(part),
         }
     }
 

@@ -24,6 +24,7 @@ use super::{core::Core, intake::ConnectionIntake, mailbox::Mailbox, slices::in_s
 use crate::{
     conn::{RestoredTables, TableRecording},
     drain::Control,
+    http::ConnectionRecord,
     hub::{Key, LongPayloads},
     limits::HANDOVER_BATCH_MAX,
     record,
@@ -36,6 +37,8 @@ pub enum PartOf {
     Table,
     /// Clients, with a socket each.
     Clients,
+    /// HTTP connections, with a socket each.
+    Http,
 }
 
 /// A part of a shard's state.
@@ -45,6 +48,32 @@ pub struct Part {
     pub bytes: Vec<u8>,
     /// At most [`HANDOVER_BATCH_MAX`]: further descriptors of the sockets of clients.
     pub streams: Vec<TcpStream>,
+}
+
+impl Part {
+    /// The next HTTP connections of many; none: that were all.
+    pub fn of_http(
+        connections: &mut dyn Iterator<Item = (ConnectionRecord, TcpStream)>,
+    ) -> Option<Self> {
+        let (records, streams): (Vec<_>, Vec<_>) = connections.take(HANDOVER_BATCH_MAX).unzip();
+        (!records.is_empty()).then(|| Self { bytes: record::to_bytes(&records), streams })
+    }
+
+    /// The HTTP connections in it.
+    ///
+    /// # Errors
+    /// When there are none, or a socket lacks or is too many.
+    pub fn into_http(
+        self,
+    ) -> Result<impl Iterator<Item = (ConnectionRecord, TcpStream)> + use<>, Fault> {
+        let records: Vec<ConnectionRecord> = record::from_bytes(&self.bytes)
+            .map_err(|error| format!("a record of HTTP connections: {error}"))?;
+        if records.len() != self.streams.len() {
+            let (records, sockets) = (records.len(), self.streams.len());
+            return Err(format!("{records} HTTP connections with {sockets} sockets"));
+        }
+        Ok(records.into_iter().zip(self.streams))
+    }
 }
 
 /// Clients that a new process takes.
@@ -80,6 +109,8 @@ pub enum Order {
     Remain,
     /// Clients of an old process' shard.
     Take(Taken, oneshot::Sender<Result<(), Fault>>),
+    /// HTTP connections of an old process.
+    TakeHttp(Part, oneshot::Sender<Result<(), Fault>>),
     /// That was all: the broker is to know the clients' channels.
     Taken(oneshot::Sender<()>),
     /// The old process has given all up.
@@ -101,7 +132,12 @@ pub(super) struct Shift {
 struct Giving {
     recording: TableRecording,
     keys: Vec<Key>,
+    /// The HTTP connections, once it is their turn.
+    http: Option<HttpConnections>,
 }
+
+/// HTTP connections that have stopped, with another descriptor each.
+type HttpConnections = Box<dyn Iterator<Item = (ConnectionRecord, TcpStream)>>;
 
 impl Shift {
     /// A shard of a new process is closed until an order opens it.
@@ -123,7 +159,7 @@ impl Shift {
                     // The control thread ends; the drain's phases say when this thread does.
                     None => std::future::pending().await,
                 },
-                () = quiet(&self.core), if self.halting.is_some() => {
+                () = quiet(&self.core, &self.intake), if self.halting.is_some() => {
                     // Nobody waits: the next order says how it goes on.
                     let _ = self.halting.take().map(|done| done.send(()));
                 }
@@ -134,7 +170,8 @@ impl Shift {
     async fn carry_out(&mut self, order: Order) {
         match order {
             Order::Halt(done) => {
-                self.core.input.close();
+                self.core.close_entrance();
+                self.intake.suspend();
                 self.core.with(|clients| clients.halt());
                 self.halting = Some(done);
             }
@@ -147,13 +184,21 @@ impl Shift {
             Order::Next(of, payloads, answer) => {
                 let _ = answer.send(self.next(of, payloads));
             }
-            Order::Resume | Order::Remain => self.resume(),
+            Order::Resume => {
+                self.go_on();
+                self.core.entrance.open();
+                self.intake.resume();
+            }
+            Order::Remain => self.go_on(),
             Order::LetGo(done) => {
                 self.let_go().await;
                 let _ = done.send(());
             }
             Order::Take(taken, answer) => {
                 let _ = answer.send(self.take(taken));
+            }
+            Order::TakeHttp(part, answer) => {
+                let _ = answer.send(self.take_http(part));
             }
             Order::Taken(done) => {
                 self.core.broker.keep(self.core.with(|clients| clients.all_channels()));
@@ -165,11 +210,14 @@ impl Shift {
 
     fn next(&mut self, of: PartOf, payloads: Arc<LongPayloads>) -> Result<Option<Part>, Fault> {
         let core = &self.core;
-        let Giving { recording, keys } = self.giving.get_or_insert_with(|| {
+        let Giving { recording, keys, .. } = self.giving.get_or_insert_with(|| {
             let now = core.clock.now();
             let recording = core.with(|clients| clients.record(now, payloads));
-            Giving { recording, keys: Vec::new() }
+            Giving { recording, keys: Vec::new(), http: None }
         });
+        if of == PartOf::Http {
+            return Ok(self.next_http());
+        }
         let clients = core.clients.borrow();
         if of == PartOf::Table {
             let chunk = recording.next_chunk(&clients);
@@ -187,7 +235,13 @@ impl Shift {
         Ok(Some(Part { bytes: record::to_bytes(&records), streams }))
     }
 
-    fn resume(&mut self) {
+    fn next_http(&mut self) -> Option<Part> {
+        let giving = self.giving.as_mut()?;
+        let http = giving.http.get_or_insert_with(|| Box::new(self.intake.suspended()));
+        Part::of_http(http)
+    }
+
+    fn go_on(&mut self) {
         (self.halting, self.giving) = (None, None);
         self.core.output.open();
         self.core.input.open();
@@ -207,6 +261,14 @@ impl Shift {
             false
         })
         .await;
+        self.intake.let_go();
+    }
+
+    fn take_http(&self, part: Part) -> Result<(), Fault> {
+        for (record, stream) in part.into_http()? {
+            self.intake.restore(&record, stream);
+        }
+        Ok(())
     }
 
     fn take(&mut self, Taken { from, tables, part }: Taken) -> Result<(), Fault> {
@@ -231,14 +293,19 @@ impl Shift {
         let now = self.core.clock.now();
         in_slices(&self.core, |clients, go| clients.begin_restored(now, go)).await;
         self.core.input.open();
+        self.core.entrance.open();
         self.intake.resume();
         debug!(clients = self.core.with(|clients| clients.live()), "a shard has taken over");
     }
 }
 
-/// Resolves when nothing is under way for any client.
-async fn quiet(core: &Rc<Core>) {
-    while core.with(|clients| clients.under_way()) > 0 {
+/// Resolves when nothing is under way for any client, nor over HTTP.
+async fn quiet(core: &Rc<Core>, intake: &ConnectionIntake) {
+    loop {
+        intake.all_stopped().await;
+        if core.with(|clients| clients.under_way()) == 0 {
+            return;
+        }
         core.settled.notified().await;
     }
 }
