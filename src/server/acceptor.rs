@@ -187,3 +187,6 @@ impl HandOut {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,15 @@
 mod by_tls;
 mod closing;
 mod commands;
+mod handing_over;
 mod joining;
 mod out_of_reach;
 mod sim;
 mod sometimes;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
+
+use tokio::{task::yield_now, time::timeout};
 
 use super::{core::Core, mailbox::Mailbox, requests};
 use crate::{
@@ -21,6 +24,31 @@ use crate::{
     metrics::ShardMetrics,
     token::{TokenSettings, Verifier},
 };
+
+/// For what the kernel and other tasks do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            yield_now().await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("it comes about");
+}
+
+/// Other tasks, and the sockets, have their turns.
+async fn many_rounds() {
+    for _ in 0..1_000 {
+        yield_now().await;
+    }
+}
+
+fn on_a_shards_thread(test: impl AsyncFnOnce()) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(Default::default()).unwrap();
+    runtime.block_on(test());
+}
 
 /// The only shard's handle on a broker without Redis, with histories of 10 messages.
 async fn embedded(clock: Clock) -> Rc<dyn Broker> {

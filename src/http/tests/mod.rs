@@ -14,6 +14,7 @@ mod publish;
 mod recorder;
 mod settings;
 mod sse;
+mod suspension;
 mod tokens;
 mod unreadable;
 mod whose;

@@ -5,17 +5,13 @@ use std::{
     net::{TcpListener, TcpStream},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use rustls::{ClientConnection, RootCertStore, pki_types::ServerName};
 use tempfile::TempDir;
-use tokio::{
-    task::{spawn_local, yield_now},
-    time::timeout,
-};
+use tokio::task::spawn_local;
 
-use super::{core, embedded};
+use super::{core, embedded, many_rounds, on_a_shards_thread, until};
 use crate::{
     clock::Clock,
     drain::Control,
@@ -30,8 +26,6 @@ use crate::{
     },
     tls::{CertificateStore, PairFiles, client_config},
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The way into a shard that does nothing else, and gives no turns.
 struct World {
@@ -104,28 +98,6 @@ fn answered(clients: &[TcpStream]) -> usize {
     clients.iter().filter(is_answered).count()
 }
 
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            yield_now().await;
-        }
-    };
-    timeout(PATIENCE, waiting).await.expect("it comes about");
-}
-
-/// Other tasks, and the sockets, have their turns.
-async fn many_rounds() {
-    for _ in 0..1_000 {
-        yield_now().await;
-    }
-}
-
-fn on_a_shards_thread(test: impl AsyncFnOnce()) {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build_local(Default::default()).unwrap();
-    runtime.block_on(test());
-}
-
 /// Handshakes of TLS are begun in their turns, each round of the run queue so many; without
 /// further turns no further one is.
 #[test]
@@ -175,5 +147,23 @@ fn an_unfinished_record_is_charged() {
             drop(client);
             until(|| world.places.held() == 0).await;
         }
+    });
+}
+
+/// A connection by TLS stops amid its handshake like any other, and is never recorded: once the
+/// others are let go it goes on here.
+#[test]
+fn a_connection_by_tls_stays_where_it_is() {
+    on_a_shards_thread(async || {
+        let world = World::new().await;
+        spawn_local(give_turns(world.intake.clone()));
+        world.intake.suspend();
+        let (_session, client) = world.newcomer();
+        until(|| world.intake.under_way() == 0).await;
+        many_rounds().await;
+        let all = [client];
+        assert_eq!((answered(&all), world.intake.suspended().count()), (0, 0));
+        world.intake.let_go();
+        until(|| answered(&all) == 1).await;
     });
 }

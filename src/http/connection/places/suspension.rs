@@ -231,3 +231,59 @@ impl Standing {
         Some((self.listener, record, stream))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net, sync::Arc};
+
+    use tokio::{net::TcpStream, task::LocalSet, time::advance};
+
+    use super::*;
+    use crate::{clock::Clock, http::connection::places::Room};
+
+    /// A connection that is handed over twice is as old as it is, and its deadlines stay.
+    #[tokio::test(start_paused = true)]
+    async fn a_restored_connection_keeps_its_age() {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let places = Places::new(Clock::start(), Room::of(9), 2, Arc::default());
+        places.suspend();
+        let test = async {
+            for awaited in [Awaited::FirstRequest, Awaited::NextRequest, Awaited::Head] {
+                let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                stream.set_nonblocking(true).unwrap();
+                let stream = TcpStream::from_std(stream).unwrap();
+                let record = ConnectionRecord {
+                    listener: String::new(),
+                    unparsed: "some".into(),
+                    announced: None,
+                    awaited,
+                    since_ago_ms: 3_000,
+                    accepted_ago_ms: 8_000,
+                    has_published: awaited == Awaited::Head,
+                };
+                places.restore(1, &record, |place| async move {
+                    let due = place.head_due().saturating_duration_since(place.standing().now());
+                    assert_eq!(due, HTTP_HEAD_DEADLINE - Duration::from_secs(3));
+                    assert!(place.suspend(stream, "some".into()).await.is_none());
+                });
+                places.stopped().await;
+                advance(Duration::from_millis(500)).await;
+                let (listener, again, _) = places.suspended().last().unwrap();
+                assert_eq!(
+                    (listener, again.since_ago_ms, again.accepted_ago_ms),
+                    (1, 3_500, 8_500)
+                );
+                let ages =
+                    ConnectionRecord { since_ago_ms: 3_000, accepted_ago_ms: 8_000, ..again };
+                assert_eq!(ages, record);
+            }
+            assert_eq!(places.fresh[1].get(), 1, "the others have asked for something");
+            places.let_go();
+            while places.taken.get() > 0 {
+                places.freed.notified().await;
+            }
+            assert_eq!(places.fresh[1].get(), 0);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}
