@@ -57,7 +57,12 @@ fn serve(config: Config) -> u8 {
 }
 
 fn run(config: Config) -> Result<u8, StartError> {
-    Ok(Server::of(config, Parts::from_env()?)?.run_with_os_signals()?.code())
+    let parts = Parts::from_env()?;
+    let ended = match config.take_over.clone() {
+        Some(path) => Server::take_over(config, parts, &path)?,
+        None => Server::of(config, parts)?.run_with_os_signals()?,
+    };
+    Ok(ended.code())
 }
 
 fn check(health: &HealthQuery) -> u8 {

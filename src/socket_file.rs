@@ -117,10 +117,14 @@ impl SocketFile {
         &self.record.path
     }
 
-    /// All that another process needs to take it over.
+    /// All that another process needs to take it over, wherever that runs.
     #[must_use]
     pub fn record(&self) -> SocketFileRecord {
-        self.record.clone()
+        let mut record = self.record.clone();
+        if let Ok(path) = std::path::absolute(&record.path) {
+            record.path = path;
+        }
+        record
     }
 
     /// Leaves the file to the process that the socket was handed on to: this one does not remove

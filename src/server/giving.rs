@@ -78,7 +78,7 @@ pub(super) fn listeners(tcp: &PerShard, unix: &[UnixSocket]) -> io::Result<Rc<[H
         all.push(handed(ListenerKind::Admin, None, admin.try_clone()?.into()));
     }
     for socket in unix {
-        all.push(handed(ListenerKind::Unix, None, socket.duplicate()?));
+        all.push(handed(ListenerKind::Unix, socket.file(), socket.duplicate()?));
     }
     Ok(all.into())
 }

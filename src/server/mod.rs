@@ -9,6 +9,8 @@ mod acceptor;
 mod certificates;
 #[cfg(target_os = "linux")]
 mod control_door;
+#[cfg(target_os = "linux")]
+mod control_sockets;
 mod coordinator;
 mod death;
 mod descriptors;
@@ -235,11 +237,16 @@ impl Server {
         signals: impl FnOnce(Clock) -> io::Result<Signals>,
     ) -> Result<Exit, StartError> {
         on_control_thread(async move {
-            let control_socket = None;
+            let control_socket = self.control_socket()?;
             let signals = signals(self.process.clock)?;
             let running = self.start(running::Start::AtOnce).await?;
             running.serve(signals, control_socket).await
         })
+    }
+
+    /// Before any thread starts, so that a taken path is a clear error.
+    fn control_socket(&self) -> Result<Option<upgrading::ControlSocket>, StartError> {
+        self.config.control_socket.as_deref().map(upgrading::listen).transpose()
     }
 
     /// Takes over from the process that listens at the control socket `path`, as the settings say
@@ -255,6 +262,15 @@ impl Server {
             let taken = taken.map_err(failed)?;
             taken.running.serve(taken.signals, taken.control).await
         })
+    }
+
+    /// Takes over from another process; not on this system.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(target_os = "linux"))]
+    pub fn take_over(_config: Config, _parts: Parts, _path: &Path) -> Result<Exit, StartError> {
+        Err(io::Error::from(io::ErrorKind::Unsupported).into())
     }
 }
 

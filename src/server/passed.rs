@@ -171,6 +171,10 @@ pub(super) fn sort(
         };
         sorted.take(kind, place, name, socket)?;
     }
+    #[cfg(target_os = "linux")]
+    if let Some(predecessor) = predecessor {
+        predecessor.give_files(&mut sorted.unix);
+    }
     if sorted.has_public() {
         // Defaults are for a server that would have no listener.
         sorted.left.listen.retain(|listener| !listener.is_default);
@@ -189,7 +193,8 @@ impl Sorted {
         match (kind, place) {
             (Kind::Unix, Place::File(path)) => {
                 let adopted = UnixSocket::adopt(socket, path);
-                self.unix.push(adopted.map_err(|error| BadSocket::Unusable(name, error))?);
+                let adopted = adopted.map_err(|error| BadSocket::Unusable(name, error))?;
+                self.unix.push(adopted);
             }
             (Kind::Unix, place) | (_, place @ Place::File(_)) => {
                 return Err(BadSocket::WrongFamily(name, place.to_string()));

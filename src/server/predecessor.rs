@@ -1,11 +1,19 @@
 //! The old process, as a new one hears of it first: plain data.
 
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
+
+#[cfg(target_os = "linux")]
 use serde::{Deserialize, Serialize};
 
+#[cfg(target_os = "linux")]
+use super::unix_socket::UnixSocket;
+#[cfg(target_os = "linux")]
 use crate::socket_file::SocketFileRecord;
 
 /// All that a new process needs to build itself. The descriptors of the listeners come with it, in
 /// their order.
+#[cfg(target_os = "linux")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PredecessorRecord {
     /// The old process' clock.
@@ -22,6 +30,7 @@ pub(super) struct PredecessorRecord {
 }
 
 /// A listening socket.
+#[cfg(target_os = "linux")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ListenerRecord {
     pub(super) kind: ListenerKind,
@@ -31,6 +40,7 @@ pub(super) struct ListenerRecord {
 }
 
 /// The use of a listening socket.
+#[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum ListenerKind {
     /// Clients.
@@ -45,6 +55,7 @@ pub(super) enum ListenerKind {
     Control,
 }
 
+#[cfg(target_os = "linux")]
 impl ListenerKind {
     /// As [`super::NamedListener::name`].
     pub(super) fn name(self) -> &'static str {
@@ -63,8 +74,22 @@ impl ListenerKind {
 pub struct Predecessor {
     /// Its clock.
     pub(super) clock_ms: u64,
-    /// The files of its Unix sockets.
-    pub(super) files: Vec<SocketFileRecord>,
+    /// The files of its Unix sockets, by the paths that these are bound to.
+    #[cfg(target_os = "linux")]
+    pub(super) files: Vec<(PathBuf, SocketFileRecord)>,
     /// It may stay for a while, and then follows the new one.
     pub(super) follows: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl Predecessor {
+    /// Gives sockets of the old process their files.
+    pub(super) fn give_files(&self, sockets: &mut [UnixSocket]) {
+        for socket in sockets {
+            let file = self.files.iter().find(|(bound, _)| bound == socket.path());
+            if let Some((_, file)) = file {
+                socket.take_file(file.clone());
+            }
+        }
+    }
 }

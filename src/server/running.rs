@@ -23,6 +23,7 @@ use super::{
     signals::Signals,
     stand_in,
     supervision::{self, Milestones, Supervised},
+    unix_socket::UnixSocket,
     upgrade_signal::UpgradeSignal,
     upgrading::{ControlSocket, Upgrading},
 };
@@ -244,7 +245,8 @@ impl Server {
 
 impl Running {
     /// Serves from here on.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin(&mut self) {
+        self.server.unix.iter_mut().for_each(UnixSocket::claim);
         self.orders.give_all(|| Order::Begin);
         self.gate.open();
         if let Some(admin) = &self.admin {
@@ -327,7 +329,7 @@ impl Running {
             }
             None => (None, UpgradeSignal::default()),
         };
-        let Self { server, broker, milestones, reloads, deaths, mut ends, gate, .. } = self;
+        let Self { mut server, broker, milestones, reloads, deaths, mut ends, gate, .. } = self;
         let Process { clock, control, shards, .. } = &*server.process;
         let shards = ShardWatch::new(shards);
         let inputs =
@@ -347,6 +349,7 @@ impl Running {
         let end = match end {
             Ok(end) => end,
             Err(replaced) => {
+                server.unix.iter_mut().for_each(UnixSocket::hand_on);
                 milestones.is_over();
                 match replaced.finish(&mut coordinator, drain.close_over).await {
                     Some(end) => end,

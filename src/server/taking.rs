@@ -7,10 +7,12 @@
 
 use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
+use socket2::Socket;
 use tracing::info;
 
 use super::{
     Server, StartError,
+    control_sockets::ControlSockets,
     parts::{NamedListener, Parts},
     predecessor::{ListenerKind, ListenerRecord, Predecessor, PredecessorRecord},
     process_record::ProcessRecord,
@@ -62,7 +64,7 @@ struct Built {
     signals: Option<Signals>,
     broker: Option<BrokerTaking>,
     process: ProcessRecord,
-    control: Option<ControlSocket>,
+    control: ControlSockets,
     old_shards: u32,
     /// The number of clients that every shard has got so far.
     dealt: Vec<u64>,
@@ -113,12 +115,8 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
         parts.predecessor = Some(predecessor);
         // Those of the service manager are among the old process' as well.
         parts.passed = listeners;
-        let control = match control {
-            Some((socket, file)) => {
-                Some(ControlSocket::passed(socket, file).map_err(|error| error.to_string())?)
-            }
-            None => None,
-        };
+        let control = ControlSockets::of(control, config.control_socket.as_deref());
+        let control = control.map_err(|error| error.to_string())?;
         let running = async {
             Server::of(config, parts).map_err(told)?.start(Start::Later).await.map_err(told)
         };
@@ -166,13 +164,11 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
 
     fn start(self, link: Link) -> TakenOver {
         let built = self.built.expect("it was prepared");
-        let Built { mut running, signals, mut control, process, dealt, .. } = built;
+        let Built { mut running, signals, control, process, dealt, .. } = built;
         // Before anything is published here.
         let old_ended = running.accompany(link);
         running.begin();
-        if let Some(control) = &mut control {
-            control.claim();
-        }
+        let control = control.claim();
         let state = running.process();
         let (pause, clients) =
             (state.clock.now() - Millis(process.paused_at_ms), dealt.iter().sum());
@@ -303,8 +299,10 @@ impl PredecessorRecord {
             match (kind, file) {
                 (ListenerKind::Control, Some(file)) => passed.control = Some((socket, file)),
                 (kind, file) => {
-                    passed.predecessor.files.extend(file);
-                    let (name, socket) = (kind.name().to_owned(), socket.into());
+                    let (name, socket) = (kind.name().to_owned(), Socket::from(socket));
+                    let bound = socket.local_addr().ok();
+                    let bound = bound.and_then(|bound| bound.as_pathname().map(Path::to_owned));
+                    passed.predecessor.files.extend(bound.zip(file));
                     passed.listeners.push(NamedListener { name, socket });
                 }
             }

@@ -42,7 +42,7 @@ mod system {
     use crate::{
         limits::KERNEL_UNSENT_BYTES_MAX,
         shard::listener::ACCEPT_QUEUE_MAX,
-        socket_file::{SocketFile, SocketFileError},
+        socket_file::{SocketFile, SocketFileError, SocketFileRecord},
     };
 
     /// For the server's user and group: proxies are put into the group.
@@ -57,7 +57,7 @@ mod system {
         listener: UnixListener,
         path: PathBuf,
         /// None: it is for somebody else to remove.
-        _file: Option<SocketFile>,
+        file: Option<SocketFile>,
     }
 
     impl UnixSocket {
@@ -74,13 +74,34 @@ mod system {
             };
             let (listener, file) =
                 SocketFile::listen(path, Type::STREAM, MODE, ACCEPT_QUEUE_MAX).map_err(named)?;
-            Ok(Self { listener: listener.into(), path: path.to_owned(), _file: Some(file) })
+            Ok(Self { listener: listener.into(), path: path.to_owned(), file: Some(file) })
         }
 
         /// A socket that listens at `path` already. The file stays there.
         pub(in crate::server) fn adopt(socket: Socket, path: PathBuf) -> io::Result<Self> {
             socket.set_nonblocking(true)?;
-            Ok(Self { listener: OwnedFd::from(socket).into(), path, _file: None })
+            Ok(Self { listener: OwnedFd::from(socket).into(), path, file: None })
+        }
+
+        /// The file, for a process that takes the socket over; `None`: it is nobody's of these two.
+        pub(in crate::server) fn file(&self) -> Option<SocketFileRecord> {
+            self.file.as_ref().map(SocketFile::record)
+        }
+
+        /// The file, from the process that hands the socket on. It is the other's until
+        /// [`UnixSocket::claim`].
+        pub(in crate::server) fn take_file(&mut self, file: SocketFileRecord) {
+            self.file = Some(SocketFile::passed(file));
+        }
+
+        /// The file is this process' from here on, and removed at the end.
+        pub(in crate::server) fn claim(&mut self) {
+            self.file.iter_mut().for_each(SocketFile::claim);
+        }
+
+        /// Another process has the socket: its file stays.
+        pub(in crate::server) fn hand_on(&mut self) {
+            self.file.iter_mut().for_each(SocketFile::hand_on);
         }
 
         pub(in crate::server) fn path(&self) -> &Path {
@@ -135,6 +156,14 @@ mod system {
         }
 
         pub(in crate::server) fn watched(&self) -> io::Result<Watched> {
+            match *self {}
+        }
+
+        pub(in crate::server) fn claim(&mut self) {
+            match *self {}
+        }
+
+        pub(in crate::server) fn hand_on(&mut self) {
             match *self {}
         }
     }

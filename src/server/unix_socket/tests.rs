@@ -54,3 +54,41 @@ fn a_file_that_is_anothers_by_now_stays() {
     UnixStream::connect(&path).expect("the other's file stays");
     drop(other);
 }
+
+/// The file of a socket that is handed on stays until the last process that has it ends.
+#[test]
+fn a_file_is_handed_on_with_its_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let mut old = UnixSocket::bind(&path).unwrap();
+    let taken = |old: &UnixSocket| {
+        let socket = Socket::from(old.duplicate().unwrap());
+        let mut new = UnixSocket::adopt(socket, path.clone()).unwrap();
+        new.take_file(old.file().unwrap());
+        new
+    };
+    // A new process that does not go on.
+    drop(taken(&old));
+    assert!(path.exists());
+    let mut new = taken(&old);
+    old.hand_on();
+    new.claim();
+    drop(old);
+    UnixStream::connect(&path).expect("the new process has it");
+    drop(new);
+    assert!(!path.exists(), "nobody has it");
+}
+
+/// A socket of the service manager's has a file that no process removes.
+#[test]
+fn a_file_of_nobody_is_not_handed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let managers = UnixListener::bind(&path).unwrap();
+    let socket = Socket::from(std::os::fd::OwnedFd::from(managers));
+    let mut adopted = UnixSocket::adopt(socket, path.clone()).unwrap();
+    assert_eq!(adopted.file(), None);
+    adopted.claim();
+    drop(adopted);
+    assert!(path.exists());
+}
