@@ -54,7 +54,7 @@ impl Shard {
         change(&mut context);
         let limits = context.public.as_ref().unwrap().address_limits.clone();
         if is_successor {
-            core.input.close();
+            core.close_entrance();
         }
         let metrics = core.metrics.clone();
         let places = Places::new(clock, room, 2, metrics.clone());
@@ -82,7 +82,7 @@ impl Shard {
 
     /// All connections stop that can.
     fn suspend(&self) {
-        self.core.input.close();
+        self.core.close_entrance();
         self.intake.suspend();
     }
 
@@ -91,7 +91,7 @@ impl Shard {
     }
 
     fn go_on(&self) {
-        self.core.input.open();
+        self.core.entrance.open();
         self.intake.resume();
     }
 
