@@ -124,15 +124,21 @@ impl CommandQueue {
     /// The client goes, and hears no answers: only its publications are kept, and the tokens by
     /// which they are judged, unless it has shown a bad one. Returns the cost of the others.
     pub(super) fn keep_publications(&mut self) -> usize {
-        let is_publication = |command: &ClientCommand| matches!(command, ClientCommand::Publish(_));
-        let kept = self.waiting.iter().rposition(is_publication).map_or(0, |last| last + 1);
+        let last = self.waiting.iter().rposition(is_publication);
         let tokens_count = self.pause_until.is_none();
         let mut place = 0;
         self.retain(|command| {
             place += 1;
-            let is_token = matches!(command, ClientCommand::Token(_));
-            place <= kept && (is_publication(command) || is_token && tokens_count)
+            last.is_some_and(|last| place <= last + 1) && outlives_client(command, tokens_count)
         })
+    }
+
+    /// Those that [`CommandQueue::keep_publications`] would keep.
+    pub(super) fn publications(&self) -> impl Iterator<Item = &ClientCommand> {
+        let last = self.waiting.iter().rposition(is_publication);
+        let tokens_count = self.pause_until.is_none();
+        let up_to_last = self.waiting.iter().take(last.map_or(0, |last| last + 1));
+        up_to_last.filter(move |command| outlives_client(command, tokens_count))
     }
 
     /// Discards the tokens that wait; returns their cost.
@@ -161,6 +167,15 @@ impl CommandQueue {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
+}
+
+fn is_publication(command: &ClientCommand) -> bool {
+    matches!(command, ClientCommand::Publish(_))
+}
+
+/// Whether a command is run although its client goes, if a publication follows it or it is one.
+fn outlives_client(command: &ClientCommand, tokens_count: bool) -> bool {
+    is_publication(command) || matches!(command, ClientCommand::Token(_)) && tokens_count
 }
 
 /// The memory of a waiting command, however small its payload.

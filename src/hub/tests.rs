@@ -6,6 +6,7 @@ mod long;
 mod many;
 mod memory;
 mod model;
+mod moving;
 mod pieces;
 mod pipe;
 mod short;

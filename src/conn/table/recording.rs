@@ -93,7 +93,12 @@ impl ConnectionTable {
         let output = self.hub.record_client(key, &recording.hub)?;
         let entry = self.entries.get(key.index())?.as_ref().filter(|entry| entry.is_of(key))?;
         let is_interrupted = self.is_under_way(entry, key);
-        let commands = entry.queue().filter(|_| !is_interrupted);
+        let commands = entry.queue().and_then(|queue| match is_interrupted {
+            false => Some(commands_record(queue.waiting(), queue, self.now)),
+            // It goes, as soon as what it has published behind the interrupted command was run.
+            true => Some(commands_record(queue.publications(), queue, self.now))
+                .filter(|commands| !commands.waiting.is_empty()),
+        });
         let (heard, is_pinged) = entry.keepalive.record();
         let credential = self.rights.record(key, self.now).map(|(held, deadlines)| match held {
             None => CredentialRecord::Api,
@@ -119,7 +124,7 @@ impl ConnectionTable {
             credential,
             decoder: entry.decoder.record(),
             message_begun_ago_ms: entry.message_begun().map(|begun| ago_ms(self.now, begun)),
-            commands: commands.map(|queue| commands_record(queue, self.now)),
+            commands,
             close: close_record(entry.state(), self.now),
             replay: self.record_replay(key),
             rate: self.rates.record(key, self.now),
@@ -218,8 +223,12 @@ impl RightsRecorded {
     }
 }
 
-fn commands_record(queue: &CommandQueue, now: Millis) -> CommandsRecord {
-    let waiting = queue.waiting().map(|command| match command {
+fn commands_record<'a>(
+    waiting: impl Iterator<Item = &'a ClientCommand>,
+    queue: &CommandQueue,
+    now: Millis,
+) -> CommandsRecord {
+    let waiting = waiting.map(|command| match command {
         ClientCommand::Publish(message) => CommandRecord::Publish(PublishRecord {
             channel: message.channel.clone(),
             kind: message.kind,

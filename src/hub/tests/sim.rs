@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::{
     SLOW_FRAME,
     model::{CHANNELS, Channel, Client, Close, ENCODINGS, GAP, encoding},
-    pieces::lay_out_again,
+    moving::{recorded, restored},
     pipe::{Pipe, frame},
     settings,
 };

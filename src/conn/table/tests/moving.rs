@@ -18,6 +18,11 @@ impl Table {
     fn move_to(&mut self, other: &mut Self, now: Millis, there: Millis) -> Vec<Key> {
         self.clients.halt();
         assert_eq!(self.clients.under_way(), 0, "all has come to its end");
+        self.move_at_once(other, now, there)
+    }
+
+    /// The same, whatever is under way.
+    fn move_at_once(&mut self, other: &mut Self, now: Millis, there: Millis) -> Vec<Key> {
         let mut recording = self.clients.record(now, Arc::default());
         let mut taking = TablesTaking::default();
         while let Some(chunk) = recording.next_chunk(&self.clients) {
@@ -38,6 +43,30 @@ impl Table {
         let mut keys = other.clients.keys();
         keys.retain(|key| !before.contains(key));
         keys
+    }
+}
+
+impl Table {
+    /// So many bytes that the table's clients are given, at the end of one of them.
+    fn read_all(&mut self, peer: &mut TcpStream, expected: usize) -> Vec<u8> {
+        peer.set_nonblocking(true).unwrap();
+        let mut received = Vec::new();
+        let start = Clock::start();
+        while received.len() < expected {
+            assert!(start.now() < Millis::default() + PATIENCE, "all of it arrives");
+            let mut buffer = vec![0; 1 << 16];
+            match peer.read(&mut buffer) {
+                Ok(0) => panic!("nobody is closed"),
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+                Err(_) => {
+                    for key in self.clients.keys() {
+                        let ready = Ready { key, readable: false, writable: true, ended: false };
+                        self.clients.on_ready(ready, Millis(0));
+                    }
+                }
+            }
+        }
+        received
     }
 }
 
@@ -90,25 +119,8 @@ fn bytes_that_wait_arrive_once_and_in_order() {
     old.move_to(&mut new, Millis(0), Millis(0));
     new.broadcast("last");
     for peer in [&mut peer, &mut second] {
-        peer.set_nonblocking(true).unwrap();
         let expected = 6 * (10 + megabyte.len()) + 6;
-        let mut received = Vec::new();
-        let start = Clock::start();
-        while received.len() < expected {
-            assert!(start.now() < Millis::default() + PATIENCE, "all of it arrives");
-            let mut buffer = vec![0; 1 << 16];
-            match peer.read(&mut buffer) {
-                Ok(0) => panic!("nobody is closed"),
-                Ok(count) => received.extend_from_slice(&buffer[..count]),
-                Err(_) => {
-                    for key in new.clients.keys() {
-                        let ready = Ready { key, readable: false, writable: true, ended: false };
-                        new.clients.on_ready(ready, Millis(0));
-                    }
-                }
-            }
-        }
-        assert_eq!(received.len(), expected);
+        let received = new.read_all(peer, expected);
         for frame in received[..expected - 6].chunks(10 + megabyte.len()) {
             assert_eq!(&frame[..2], [0x81, 127]);
             assert!(frame[10..].iter().all(|&byte| byte == b'x'));
@@ -116,6 +128,49 @@ fn bytes_that_wait_arrive_once_and_in_order() {
         assert_eq!(&received[expected - 6..], b"\x81\x04last");
     }
     assert_eq!(new.metrics.connections_closed.get(CloseReason::SlowConsumer as usize), 0);
+}
+
+/// A message that is written while it is read goes on amid any byte, in every encoding, and its
+/// payload moves once for all of them.
+#[test]
+fn a_long_message_goes_on_in_every_encoding() {
+    use crate::{conn::write::encoder::Encoder, hub::Encoding};
+    let (mut old, mut new) = (table(quiet()), table(quiet()));
+    let encodings = [Encoding::Plain, Encoding::V1, Encoding::Sse];
+    let mut clients = encodings.map(|encoding| {
+        let (channel, endpoint) = (ChannelName::default_channel(), Endpoint::Ws);
+        let key = old.clients.admit(endpoint, encoding, &[channel]);
+        (encoding, old.connect(key, Millis(0)))
+    });
+    let text = "line \"one\"\r\nand grüße\n\u{1}".repeat(200_000);
+    let message = Publication {
+        channel: ChannelName::default_channel(),
+        kind: Kind::Text,
+        data: text.into(),
+        position: Some("e:1".parse().unwrap()),
+    };
+    assert!(old.clients.append(&message));
+    while old.clients.pass(&mut || true).more {}
+    old.clients.halt();
+    let mut recording = old.clients.record(Millis(0), Arc::default());
+    let chunks = std::iter::from_fn(|| recording.next_chunk(&old.clients));
+    let bytes: usize = chunks.map(|chunk| chunk.len()).sum();
+    let once = message.data.len()..message.data.len() + (1 << 20);
+    assert!(once.contains(&bytes), "{bytes} for a payload of {}", message.data.len());
+    old.clients.go_on();
+    old.move_to(&mut new, Millis(0), Millis(0));
+    assert!(new.budget.used() < message.data.len() + (1 << 20), "it is held once");
+    let mut encoder = Encoder::new(usize::MAX, Arc::default());
+    for (encoding, peer) in &mut clients {
+        let (header, payload) = encoder.message(*encoding, &message);
+        let expected = [header.as_ref().map_or(&[][..], AsRef::as_ref), payload].concat();
+        // A stream is told first when to come back.
+        let mut received = new.read_all(peer, expected.len());
+        let begin = received.windows(8).position(|bytes| bytes == &expected[..8]).unwrap();
+        received.extend(new.read_all(peer, begin - (received.len() - expected.len())));
+        assert!(received[begin..] == expected, "{encoding:?}");
+    }
+    assert_eq!(new.budget.used(), 0);
 }
 
 /// Commands that wait are run by the new table, in their order, behind the one under way.
@@ -141,6 +196,30 @@ fn commands_that_wait_are_run_elsewhere() {
     // And it is read again.
     peer.write_all(&masked(0x81, b"d")).unwrap();
     assert_eq!(told_of(&mut new, keys[0], Millis(0)), ["d"]);
+}
+
+/// A command that does not end in time interrupts its client, which has to come back; its messages
+/// behind that command are published all the same.
+/// Regression: they vanished, and the client was told nothing of them.
+#[test]
+fn messages_behind_an_interrupted_one_are_published() {
+    let (mut old, mut new) = (table(quiet()), table(quiet()));
+    let (key, mut peer) = old.client(Millis(0));
+    let three: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
+    peer.write_all(&three).unwrap();
+    let mut requests = Vec::new();
+    old.read_until(key, Millis(0), |old| {
+        requests.append(&mut old.clients.take_requests());
+        !requests.is_empty()
+    });
+    old.clients.halt();
+    assert_eq!(old.clients.under_way(), 1, "it is not over yet");
+    let keys = old.move_at_once(&mut new, Millis(0), Millis(0));
+    assert!(old.clients.next_command(key).is_none(), "nothing is run twice");
+    let requests = new.clients.take_requests();
+    assert_eq!(told(&mut new, requests, keys[0]), ["b", "c"]);
+    assert!(new.clients.pace(Millis(10_000), &mut || true));
+    assert_eq!(close_code(&mut peer), 1012);
 }
 
 /// A hand-over that fails leaves everything as it was: the waiting commands are run here.

@@ -2,16 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{CHANNELS, Simulation, lay_out_again, settings};
-use crate::{
-    hub::{
-        Budget, ClientOutput, Hub, HubRecord, Key, OutputTaking, PayloadsTaking, RestoredOutput,
-    },
-    record::recordings::through_bytes,
-};
-
-/// All that a hub has of these clients, as another process reads it.
-type Recorded = (Vec<HubRecord>, Vec<ClientOutput>);
+use super::{CHANNELS, Simulation, recorded, restored, settings};
+use crate::hub::{Budget, Hub};
 
 impl Simulation {
     /// A new hub goes on with what the old one has recorded; the old one is gone.
@@ -22,8 +14,8 @@ impl Simulation {
         self.hub.begin_partings();
         self.hub.check();
         self.check_events();
-        let (shared, outputs) = self.record(&keys);
-        assert!(self.record(&keys) == (shared.clone(), outputs.clone()), "nothing changes");
+        let (shared, outputs) = recorded(&self.hub, &keys);
+        assert!(recorded(&self.hub, &keys) == (shared.clone(), outputs.clone()), "nothing changes");
         self.deliveries += self.hub.tally.deliveries;
         self.budget = Arc::new(Budget::new(self.limit_bytes));
         let (free, laggards) = (self.hub.channels_free, self.hub.laggards_per_pass);
@@ -45,22 +37,4 @@ impl Simulation {
         }
         self.hub.check();
     }
-
-    fn record(&self, keys: &[Key]) -> Recorded {
-        let mut recording = self.hub.record(keys, Arc::default());
-        let mut shared = Vec::new();
-        while let Some(record) = recording.next(&self.hub) {
-            shared.push(through_bytes(&record));
-        }
-        let client = |&key| self.hub.record_client(key, &recording).expect("nobody has left");
-        (shared, keys.iter().map(|key| through_bytes(&client(key))).collect())
-    }
-}
-
-fn restored(shared: Vec<HubRecord>) -> RestoredOutput {
-    let (mut taking, mut payloads) = (OutputTaking::default(), PayloadsTaking::default());
-    for record in shared {
-        taking.put(record, &mut payloads).unwrap();
-    }
-    taking.finish(0, &payloads.finish(), &lay_out_again).unwrap()
 }
