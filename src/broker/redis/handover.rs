@@ -181,7 +181,8 @@ impl Process {
         for (shard, places) in self.subscribing().zip(&shards) {
             let is_behind = |place: &&Place| {
                 let is_placed = place.tracker.newest().is_some() || place.is_unsure;
-                is_placed && furthest[&place.channel].tracker.is_after(&place.tracker)
+                let furthest = &furthest[&place.channel].tracker;
+                is_placed && furthest.newest() != place.tracker.newest()
             };
             let behind: Vec<_> = places.iter().filter(is_behind).collect();
             let goals: Vec<Place> =
@@ -243,16 +244,21 @@ impl Process {
         }
         let settled = async {
             self.health.up().await;
-            join_all(self.ask_all(Order::Settle)).await
+            self.settled().await
         };
         match timeout(within, settled).await {
-            Ok(all) if all.iter().all(Result::is_ok) => {
+            Ok(true) => {
                 taking.has_new = false;
                 Ok(())
             }
             _ if self.health.reach() != Reach::Up => Err(NotSubscribed::NotReached),
             _ => Err(NotSubscribed::NotConfirmed),
         }
+    }
+
+    /// Waits until all that is wanted is subscribed to; false if a shard ends.
+    pub(super) async fn settled(&self) -> bool {
+        join_all(self.ask_all(Order::Settle)).await.iter().all(Result::is_ok)
     }
 
     /// Goes on with what was given instead of its own.

@@ -12,6 +12,7 @@ mod check;
 #[cfg(unix)]
 mod contract;
 mod forger;
+mod handover;
 mod held;
 mod late;
 mod listener;

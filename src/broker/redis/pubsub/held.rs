@@ -102,18 +102,18 @@ impl Held {
     }
 
     /// The next piece to be let through: the first one, or, while it is closed, the first message
-    /// at `from` or later of a channel that `is_behind` its goal; and its place.
+    /// at `from` or later that leads its channel `towards` the goal; and its place.
     pub(super) fn next(
         &mut self,
         from: usize,
-        is_behind: impl Fn(&str, &Position) -> bool,
+        towards: impl Fn(&HeldMessage, &Position) -> bool,
     ) -> Option<(usize, HeldPiece)> {
         let place = match self.is_closed {
             false => 0,
             true => {
                 let is_through = |piece: &HeldPiece| match piece {
-                    HeldPiece::Message(HeldMessage { name, .. }) => {
-                        self.goals.get(name).is_some_and(|goal| is_behind(name, goal))
+                    HeldPiece::Message(message) => {
+                        self.goals.get(&message.name).is_some_and(|goal| towards(message, goal))
                     }
                     HeldPiece::Announcement(_) => false,
                 };

@@ -186,7 +186,7 @@ impl Subscriber {
                 self.router.health.out_of_reach(&told(&server, &error));
             }
             self.subscriptions.borrow_mut().disconnected();
-            self.halts.borrow_mut().clear();
+            self.take_halts();
             self.router.connectivity.unsubscribed(self.component);
             self.lost();
             if let Some(shared_subscriber) = &self.delivery.shared {
@@ -275,7 +275,7 @@ impl Subscriber {
                 }
             }
             self.router.connectivity.subscribed(self.component);
-            self.progressed.notify_waiters();
+            self.note_progress();
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ impl Delivery {
             Some((last, nonce)) if last.is_comparable(&to) => {
                 (last.offset + 1, Before::Message(nonce))
             }
+            Some((last, _)) if last.is_empty() => (1, self.before_first(name, self.now()).await),
             Some(_) => (1, Before::Epoch),
             // Its beginning is unknown.
             None => return,

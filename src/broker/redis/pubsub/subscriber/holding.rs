@@ -12,7 +12,9 @@ use super::{
 use crate::{
     broker::redis::{
         net::connection::ConnectionError,
+        protocol::envelope,
         pubsub::held::{HeldMessage, HeldPiece},
+        recovery::sequence::SequenceTracker,
     },
     channel::ChannelName,
     position::Position,
@@ -81,6 +83,11 @@ impl Subscriber {
         }
     }
 
+    /// Callers that wait look whether they have got what they wait for.
+    pub(crate) fn note_progress(&self) {
+        self.progressed.notify_waiters();
+    }
+
     /// Messages that were published before now are another process' matter.
     pub(crate) fn hear_from_now_on(&self) {
         self.subscriptions.borrow_mut().hear_from_now_on();
@@ -89,15 +96,20 @@ impl Subscriber {
 
     /// Redis is asked for a sign after all that it has published, if someone wants that.
     pub(super) fn ask_for_halt(&self, session: &mut Session) {
-        let callers = std::mem::take(&mut *self.halts.borrow_mut());
+        let callers = self.take_halts();
         if !callers.is_empty() {
             session.connection.command(&["PING"]);
             session.unanswered.push_back(Unanswered::Halt(callers));
         }
     }
 
+    /// The callers that wait for such a sign.
+    pub(crate) fn take_halts(&self) -> Vec<oneshot::Sender<()>> {
+        std::mem::take(&mut *self.halts.borrow_mut())
+    }
+
     /// All has been let through that was published before the callers asked.
-    pub(super) fn halted(&self, callers: Vec<oneshot::Sender<()>>) {
+    pub(crate) fn halted(&self, callers: Vec<oneshot::Sender<()>>) {
         let mut is_wanted = false;
         for caller in callers {
             is_wanted |= caller.send(()).is_ok();
@@ -108,7 +120,7 @@ impl Subscriber {
     }
 
     /// A message arrived on one of our channels.
-    pub(super) async fn arrived(
+    pub(crate) async fn arrived(
         &self,
         channel: ChannelName,
         name: &str,
@@ -117,10 +129,10 @@ impl Subscriber {
         if !self.held.borrow().holds() {
             return self.delivery.publication(channel, name, payload).await;
         }
-        let is_behind = self.held.borrow().goal(name).is_some_and(|it| self.is_behind(name, it));
-        if is_behind {
+        let goal = self.held.borrow().goal(name).cloned();
+        if goal.is_some_and(|goal| self.is_towards(name, payload, &goal)) {
             self.delivery.publication(channel, name, payload).await?;
-            self.progressed.notify_waiters();
+            self.note_progress();
             return Ok(());
         }
         // A view would keep the whole buffer that it was read into.
@@ -140,7 +152,10 @@ impl Subscriber {
     pub(crate) async fn let_through(&self) -> Result<(), ConnectionError> {
         let mut from = 0;
         loop {
-            let next = self.held.borrow_mut().next(from, |name, goal| self.is_behind(name, goal));
+            let next = self
+                .held
+                .borrow_mut()
+                .next(from, |message, goal| self.is_towards(&message.name, &message.payload, goal));
             let Some((place, piece)) = next else { break };
             from = place;
             match piece {
@@ -149,9 +164,22 @@ impl Subscriber {
                 }
                 HeldPiece::Announcement(announcement) => self.carry_on(announcement).await,
             }
-            self.progressed.notify_waiters();
+            self.note_progress();
         }
         Ok(())
+    }
+
+    /// Whether a channel has not got to `goal`, and this message does not lead beyond it.
+    fn is_towards(&self, name: &str, payload: &Bytes, goal: &Position) -> bool {
+        let is_there = |tracker: &mut SequenceTracker| {
+            tracker.last().is_some_and(|(last, _)| last.is_comparable(goal))
+        };
+        let leads_beyond =
+            envelope::decode(payload).is_none_or(|message| match *message.epoch == *goal.epoch {
+                true => message.offset > goal.offset,
+                false => self.delivery.with_tracker(name, is_there) == Some(true),
+            });
+        !leads_beyond && self.is_behind(name, goal)
     }
 
     /// Whether a channel has not got to `goal`.

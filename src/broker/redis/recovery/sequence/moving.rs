@@ -36,6 +36,7 @@ impl TrackerRecord {
             (Some(last), Some(before)) if last.position.is_comparable(&before.position) => {
                 last.position.offset > before.position.offset
             }
+            (Some(last), Some(before)) if before.position.is_empty() => !last.position.is_empty(),
             (Some(_), Some(before)) => {
                 self.retired.iter().any(|over| over.position.is_comparable(&before.position))
             }
@@ -142,7 +143,7 @@ mod tests {
     fn places_follow_each_other() {
         let mut tracker = SequenceTracker::default();
         let mut before = tracker.record(Millis(0));
-        for (epoch, offset) in [("a", 1), ("a", 5), ("b", 1)] {
+        for (epoch, offset) in [("empty-1", 0), ("a", 1), ("a", 5), ("b", 1)] {
             at(&mut tracker, epoch, offset, 0);
             let now = tracker.record(Millis(0));
             assert!(now.is_after(&before) && !before.is_after(&now) && !now.is_after(&now));
