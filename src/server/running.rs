@@ -137,6 +137,7 @@ impl Server {
             placement: self.placement.clone(),
             shards: self.config.threads,
             reloads,
+            is_successor: self.config.take_over.is_some(),
         }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Supervised {
     pub(super) placement: Arc<Placement>,
     pub(super) shards: usize,
     pub(super) reloads: Reloads,
+    /// It has taken over from another process.
+    pub(super) is_successor: bool,
 }
 
 /// Tells the manager what is due, as long as the process is the one that it manages.
@@ -104,6 +106,7 @@ impl Supervised {
         let silent = (0..self.shards).find(|&shard| self.is_silent(shard, now));
         State {
             stage: self.milestones.stage.get(),
+            is_successor: self.is_successor,
             status: self.status(now, silent),
             reloads: self.milestones.reloads.get(),
             is_reloading: self.reloads.is_running(),

@@ -28,6 +28,8 @@ pub enum Stage {
 pub struct State {
     /// Where it is.
     pub stage: Stage,
+    /// It has taken over from another process.
+    pub is_successor: bool,
     /// The same and more in words.
     pub status: String,
     /// Reloads that have been begun so far.
@@ -44,6 +46,8 @@ pub struct State {
 /// - The stage only moves forward.
 /// - A manager that waits, for the start or the end, is asked for more time again and again, each
 ///   time long before the last such time is over.
+/// - A process that has taken over says twice that it is ready, some time apart: a manager hears
+///   only the process that it takes for the main one, which the old one may yet have to tell it.
 /// - The watchdog is fed after half of its limit, and only while all shards live.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
@@ -53,6 +57,8 @@ pub struct Told {
     status: String,
     reloads: u64,
     is_reloading: bool,
+    /// That it is ready was said again.
+    is_repeated: bool,
     next_status: Millis,
     next_extension: Millis,
     next_feed: Millis,
@@ -85,7 +91,13 @@ impl Told {
             }
         }
         next.reloads = state.reloads;
-        if state.status != self.status && next.next_status <= now {
+        let is_ready = self.stage == Stage::Ready && next.stage == Stage::Ready;
+        if is_ready && state.is_successor && !self.is_repeated && next.next_status <= now {
+            notices.push(Notice::Ready);
+            next.is_repeated = true;
+            next.status.clear();
+        }
+        if state.status != next.status && next.next_status <= now {
             notices.push(Notice::Status(state.status.clone()));
             next.status.clone_from(&state.status);
             next.next_status = now + NOTIFY_STATUS_INTERVAL;
@@ -126,6 +138,20 @@ mod tests {
     }
 
     const MORE: Notice = ExtendTimeout(NOTIFY_EXTENSION);
+
+    /// A process that has taken over may have spoken before the manager knew it.
+    #[test]
+    fn a_successor_says_twice_that_it_is_ready() {
+        let step = u64::try_from(NOTIFY_STATUS_INTERVAL.as_millis()).unwrap();
+        let mut world = World::default();
+        let status = "a".to_owned();
+        world.state = State { stage: Stage::Ready, is_successor: true, status, ..State::default() };
+        let both = [Ready, Status("a".to_owned())];
+        assert_eq!(world.at(10), both);
+        assert_eq!(world.at(10 + step - 1), []);
+        assert_eq!(world.at(10 + step), both);
+        assert_eq!(world.at(10 + 9 * step), []);
+    }
 
     /// A slow start asks for time until it is over, a drain after a signal until its end; in
     /// between nothing is asked for.
