@@ -55,8 +55,11 @@ impl Process {
         };
         command.args(arguments);
         for (name, _) in std::env::vars_os() {
-            // The environment's options are meant for other servers than these.
-            if name.to_string_lossy().starts_with("WSBCAST_") || name == "REDIS_URL" {
+            // The environment's options are meant for other servers than these, and so are a
+            // service manager's words.
+            let foreign = ["REDIS_URL", "INVOCATION_ID", "NOTIFY_SOCKET", "WATCHDOG_USEC"];
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("WSBCAST_") || foreign.contains(&&*name_text) {
                 command.env_remove(name);
             }
         }

@@ -1,7 +1,8 @@
 //! Publishers: a thread each, with one connection that is kept from beginning to end.
 //!
 //! An open loop: each message has its moment, and its stamp says which. A publish that is not
-//! accepted, and a connection that does not stay, are counted; then the publisher goes on.
+//! accepted, and a connection that does not stay, are counted; then the same message is sent again,
+//! with its idempotency key, until it is accepted: so it is missed if and only if it was lost.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,8 @@ use wsload::stamp::Stamp;
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 /// After a failure, so that a dead server is not hammered.
 const FAILURE_PAUSE: Duration = Duration::from_millis(20);
+/// Digits of a key: a publisher's and a message's number.
+const KEY_DIGITS: usize = 12;
 
 /// The messages of a publisher.
 #[derive(Clone, Debug)]
@@ -87,10 +90,11 @@ fn run(press: &Press, is_over: &AtomicBool) -> (u32, Published) {
     let (mut published, mut sequence) = (Published::default(), 0);
     let mut request = format!(
         "POST /broadcast?channel={} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/plain\r\n\
-         Content-Length: {}\r\n\r\n",
-        press.channel, press.address, press.size
+         Content-Length: {}\r\nIdempotency-Key: {:0KEY_DIGITS$}\r\n\r\n",
+        press.channel, press.address, press.size, 0
     )
     .into_bytes();
+    let key_at = request.len() - "\r\n\r\n".len() - KEY_DIGITS;
     let body_at = request.len();
     request.resize(body_at + press.size, b'x');
     let from_ns = clock::now_ns();
@@ -103,29 +107,43 @@ fn run(press: &Press, is_over: &AtomicBool) -> (u32, Published) {
         }
         let stamp = Stamp { run: press.run, publisher: press.publisher, sequence, intended_ns };
         stamp.encode(&mut request[body_at..]);
+        let key = format!("{:03}{sequence:09}", press.publisher);
+        request[key_at..key_at + KEY_DIGITS].copy_from_slice(key.as_bytes());
         let sent_ns = clock::now_ns();
-        match publish(&mut connection, press.address, &request) {
-            Ok((status, keeps_alive)) => {
-                let took_ms = (clock::now_ns() - sent_ns) / 1_000_000;
-                published.slowest_ms = published.slowest_ms.max(took_ms);
-                published.ended += u64::from(!keeps_alive);
-                if status == 202 {
-                    published.accepted += 1;
-                    sequence += 1;
-                    continue;
-                }
-                // Nobody got it: its number is free.
-                *published.failed.entry(status.to_string()).or_default() += 1;
-            }
-            Err(error) => {
-                *published.failed.entry(error.kind().to_string()).or_default() += 1;
-                // Nobody knows whether it was published.
-                sequence += 1;
-            }
+        if !is_accepted(&mut connection, press.address, &request, &mut published, is_over) {
+            break;
         }
-        clock::pause(FAILURE_PAUSE);
+        let took_ms = (clock::now_ns() - sent_ns) / 1_000_000;
+        published.slowest_ms = published.slowest_ms.max(took_ms);
+        published.accepted += 1;
+        sequence += 1;
     }
     (sequence, published)
+}
+
+/// Publishes until the message is accepted; false if it is over before.
+fn is_accepted(
+    connection: &mut Option<Connection>,
+    address: SocketAddr,
+    request: &[u8],
+    published: &mut Published,
+    is_over: &AtomicBool,
+) -> bool {
+    while !is_over.load(Relaxed) {
+        let word = match publish(connection, address, request) {
+            Ok((status, keeps_alive)) => {
+                published.ended += u64::from(!keeps_alive);
+                if status == 202 {
+                    return true;
+                }
+                status.to_string()
+            }
+            Err(error) => error.kind().to_string(),
+        };
+        *published.failed.entry(word).or_default() += 1;
+        clock::pause(FAILURE_PAUSE);
+    }
+    false
 }
 
 /// Status, and whether the connection stays.

@@ -119,6 +119,8 @@ impl Server {
             ("--admin-listen", admin.to_string()),
             ("--notify-interval", "0".to_owned()),
             ("--compression", "on".to_owned()),
+            // Those that do not read answer no ping either.
+            ("--ping-interval", "30m".to_owned()),
             ("--history-size", args.history_size.to_string()),
             ("--history-bytes", format!("{}MiB", args.history_mib.clamp(1, 8))),
             ("--history-total", format!("{}MiB", args.history_mib.max(1))),
