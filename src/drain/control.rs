@@ -14,8 +14,10 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Barrier, Command, Commands, Departures, DrainState, Holders, Machine, Outcome, Phase, Refused,
+    Barrier, Command, Commands, Departures, DrainSettings, DrainState, Holders, Machine, Outcome,
+    Phase, Refused,
     commands::Door,
+    record::{DrainRecord, Signalled},
 };
 use crate::clock::Millis;
 
@@ -34,6 +36,8 @@ pub struct Control {
     published: Mutex<Published>,
     door: Door,
     others_serve: AtomicBool,
+    /// For another process that goes on with the drain.
+    signalled: Mutex<Signalled>,
 }
 
 /// The state as all threads know it.
@@ -53,6 +57,7 @@ impl Default for Control {
             published: Mutex::default(),
             door: Door::default(),
             others_serve: AtomicBool::new(false),
+            signalled: Mutex::default(),
         }
     }
 }
@@ -111,6 +116,34 @@ impl Control {
             *current = phase;
             changed
         });
+    }
+
+    /// So many signals to terminate have come.
+    pub fn set_signalled(&self, signalled: Signalled) {
+        *self.signalled.lock().unwrap_or_else(PoisonError::into_inner) = signalled;
+    }
+
+    /// The drain as it was published last, and the signals, for another process.
+    #[must_use]
+    pub fn record(&self, now: Millis) -> DrainRecord {
+        DrainRecord::new(self.drain(), self.signalled(), now)
+    }
+
+    /// The drain of another process, and the signals that have come to it, go on here: all threads
+    /// know it, and a machine may continue it. Without one nothing changes.
+    pub fn go_on(&self, settings: DrainSettings, record: &DrainRecord, now: Millis) {
+        self.set_signalled(record.signalled(now));
+        let Some(drain) = record.drain(now) else { return };
+        let mut machine = Machine::continuing(settings, Some(drain));
+        // The end is the control thread's to see.
+        let phase = machine.advance(now, 1);
+        self.publish(&machine, if phase < Phase::Stopped { phase } else { drain.phase });
+    }
+
+    /// The signals to terminate that have come.
+    #[must_use]
+    pub fn signalled(&self) -> Signalled {
+        *self.signalled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether, as far as is known, another process accepts the clients that this one closes.

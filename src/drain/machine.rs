@@ -31,6 +31,13 @@ impl Machine {
         Self { settings, drain: None, revision: 0 }
     }
 
+    /// A machine that goes on with a drain of another process, if it was in one.
+    #[must_use]
+    pub fn continuing(settings: DrainSettings, drain: Option<DrainState>) -> Self {
+        let revision = u64::from(drain.is_some());
+        Self { settings, drain, revision }
+    }
+
     /// The drain under way; `None` while serving.
     #[must_use]
     pub fn drain(&self) -> Option<DrainState> {

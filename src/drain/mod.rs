@@ -13,6 +13,7 @@ mod forecast;
 mod holders;
 mod machine;
 mod pace;
+mod record;
 mod state;
 mod steering;
 
@@ -25,6 +26,7 @@ pub use self::{
     holders::{Holder, Holders},
     machine::Machine,
     pace::{PaceShare, paced},
+    record::{DrainRecord, DrainStateRecord, Signalled},
     state::{Cause, DrainSettings, DrainState, Phase},
     steering::{Refused, Steering},
 };

@@ -77,15 +77,15 @@ impl Coordinator {
         let commands = control.commands().expect("a server has one coordinator");
         Self {
             clock,
+            machine: Machine::continuing(settings, control.drain()),
+            terminations: Terminations::continuing(control.signalled()),
             control,
-            machine: Machine::new(settings),
             signals,
             commands,
             deaths,
             reloads,
             upgrades,
             shards,
-            terminations: Terminations::default(),
             milestones,
             next_progress: None,
             died: false,
@@ -302,6 +302,7 @@ impl Coordinator {
     /// Tells everyone; whether the phase is a new one.
     fn announce(&mut self, phase: Phase) -> bool {
         let changed = self.control.phase() != phase;
+        self.control.set_signalled(self.terminations.signalled());
         self.control.publish(&self.machine, phase);
         if changed {
             info!(phase = phase.word(), "drain phase");

@@ -175,6 +175,7 @@ impl ServerGiving {
         let record = ProcessRecord {
             bans: process.verifier.bans().record(),
             upgrades: process.upgrades.record(),
+            drain: process.control.record(process.clock.now()),
             paused_at_ms: self.paused_at.0,
         };
         let content = Content::Bytes(record::to_bytes(&record));

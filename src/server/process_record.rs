@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bans::BansRecord, metrics::upgrade_counts::UpgradeRecord};
+use crate::{bans::BansRecord, drain::DrainRecord, metrics::upgrade_counts::UpgradeRecord};
 
 /// All of it, as of the pause.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub(super) struct ProcessRecord {
     /// Upgrades so far.
     #[serde(default)]
     pub(super) upgrades: UpgradeRecord,
+    /// The drain, and the signals that have come.
+    #[serde(default)]
+    pub(super) drain: DrainRecord,
     /// The beginning of the pause, by the old process' clock.
     #[serde(default)]
     pub(super) paused_at_ms: u64,

@@ -27,8 +27,6 @@ use super::{
     upgrade_signal::UpgradeSignal,
     upgrading::{ControlSocket, Upgrading},
 };
-#[cfg(target_os = "linux")]
-use crate::handover::{Link, Turns};
 use crate::{
     broker::{self, Broker, HandleOwner, Reach},
     http,
@@ -40,6 +38,11 @@ use crate::{
         handover::{Order, Part},
         listener::{Entrance, Entrances, PublicListener, Transport},
     },
+};
+#[cfg(target_os = "linux")]
+use crate::{
+    drain::DrainRecord,
+    handover::{Link, Turns},
 };
 #[cfg(target_os = "linux")]
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
@@ -245,6 +248,13 @@ impl Server {
 }
 
 impl Running {
+    /// Another process' drain goes on here.
+    #[cfg(target_os = "linux")]
+    pub(super) fn continue_drain(&self, record: &DrainRecord) {
+        let Process { control, clock, .. } = &*self.server.process;
+        control.go_on(self.server.config.drain, record, clock.now());
+    }
+
     /// Serves from here on.
     pub(super) fn begin(&mut self) {
         self.server.unix.iter_mut().for_each(UnixSocket::claim);

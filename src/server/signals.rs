@@ -24,6 +24,7 @@ use nix::sys::signal::{SigSet, Signal as Number};
 use super::exit::Exit;
 use crate::{
     clock::{Clock, Millis},
+    drain::Signalled,
     limits::SIGNAL_MERGE,
 };
 #[cfg(unix)]
@@ -166,26 +167,34 @@ fn end_in_any_case(clock: Clock) -> ! {
 
 /// Counts signals to terminate; those close together count as one.
 #[derive(Debug, Default)]
-pub(super) struct Terminations {
-    count: u32,
-    last: Option<Millis>,
-}
+pub(super) struct Terminations(Signalled);
 
 impl Terminations {
+    /// These have come to another process, which this one goes on with.
+    pub(super) fn continuing(signalled: Signalled) -> Self {
+        Self(signalled)
+    }
+
+    /// Those that have come.
+    pub(super) fn signalled(&self) -> Signalled {
+        self.0
+    }
+
     /// The count with one more at `now`; 0 if that one does not count.
     pub(super) fn add(&mut self, now: Millis) -> u32 {
-        let merged = self.last.is_some_and(|last| now - last < SIGNAL_MERGE);
-        self.last = Some(now);
+        let Signalled { count, last } = &mut self.0;
+        let merged = last.is_some_and(|last| now - last < SIGNAL_MERGE);
+        *last = Some(now);
         if merged {
             return 0;
         }
-        self.count += 1;
-        self.count
+        *count += 1;
+        *count
     }
 
     /// How many have counted.
     pub(super) fn count(&self) -> u32 {
-        self.count
+        self.0.count
     }
 }
 

@@ -167,6 +167,8 @@ impl<F: FnOnce(Clock) -> io::Result<Signals>> Taker for ServerTaking<F> {
         let Built { mut running, signals, control, process, dealt, .. } = built;
         // Before anything is published here.
         let old_ended = running.accompany(link);
+        // Before new clients come: they may be refused.
+        running.continue_drain(&process.drain);
         running.begin();
         let control = control.claim();
         let state = running.process();

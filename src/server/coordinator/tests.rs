@@ -9,9 +9,10 @@ use tokio::{
 
 use super::*;
 use crate::{
-    drain::Guard,
+    drain::{DrainRecord, Guard},
     limits::{SHARD_BEAT_INTERVAL, SIGNAL_MERGE},
     metrics::ShardMetrics,
+    record::recordings::through_bytes,
     server::signals::{self, Signal::Terminate},
 };
 
@@ -39,6 +40,15 @@ struct World {
 
 /// Runs `test` beside the loop; both on this thread.
 async fn beside<R>(test: impl AsyncFnOnce(World) -> R) -> R {
+    let test = async |world, client| {
+        drop(client);
+        test(world).await
+    };
+    continuing(DrainRecord::default(), test).await
+}
+
+/// The same with a loop that goes on with another one's drain, and a client that is there before.
+async fn continuing<R>(record: DrainRecord, test: impl AsyncFnOnce(World, Guard) -> R) -> R {
     let control = Arc::new(Control::default());
     let (signals, received) = signals::channel();
     let (deaths, died) = mpsc::channel(1);
@@ -52,13 +62,16 @@ async fn beside<R>(test: impl AsyncFnOnce(World) -> R) -> R {
         shards: ShardWatch::new(&shards),
         milestones: Rc::default(),
     };
+    control.go_on(SETTINGS, &record, clock.now());
+    let client = control.barrier.client();
     let mut coordinator = Coordinator::new(clock, control.clone(), SETTINGS, inputs);
     let body = async {
         let running = spawn_local(async move { coordinator.run().await });
         yield_now().await;
         let hanging = Rc::new(Cell::new(None));
         spawn_local(beat(clock, shards.clone(), hanging.clone()));
-        test(World { clock, shards, hanging, control, signals, deaths, running }).await
+        let world = World { clock, shards, hanging, control, signals, deaths, running };
+        test(world, client).await
     };
     LocalSet::new().run_until(body).await
 }
@@ -97,6 +110,32 @@ impl World {
         assert!(self.control.phase() >= phase, "all threads know before it is answered");
         Ok(phase)
     }
+}
+
+/// A drain goes on in another process with its times, and the signals count on.
+#[tokio::test(start_paused = true)]
+async fn a_drain_goes_on_elsewhere() {
+    let record = beside(async |world| {
+        let _client = world.client();
+        world.signal().await;
+        sleep(Duration::from_secs(1000)).await;
+        world.control.record(world.clock.now())
+    });
+    let record: DrainRecord = through_bytes(&record.await);
+    let end = continuing(record, async |world, _client| {
+        let phase = || world.control.phase();
+        assert_eq!(world.ask(UNDRAIN).await, Err(Refused::Signalled));
+        sleep(Duration::from_secs(735)).await;
+        assert_eq!(phase(), Phase::Waiting);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(phase(), Phase::Closing);
+        let left = world.control.closing_window(world.clock.now()).unwrap().0.as_secs();
+        assert!((45..60).contains(&left), "the rest of the window: {left}");
+        world.signal().await;
+        assert_eq!(phase(), Phase::Stopped, "it was the second one");
+        world.running.await.unwrap()
+    });
+    assert_eq!(end.await, End::Stopped);
 }
 
 /// A drain that is taken back while the last client leaves either goes on to its end or does not
