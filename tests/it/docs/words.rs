@@ -15,7 +15,7 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
     ("docs/decisions.md", &["--release"]),
     (
         "docs/deploying.md",
-        &["--build", "--offline", "--release", "--stop-timeout", "--unix-socket"],
+        &["--build", "--kill-whom", "--offline", "--release", "--stop-timeout", "--unix-socket"],
     ),
     ("docs/measured.md", &["--html"]),
     ("docs/publishing.md", &["--data-binary"]),
@@ -36,6 +36,7 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "--url",
         ],
     ),
+    ("docs/upgrading.md", &["--init", "--kill-whom", "--network", "--stop-timeout"]),
     ("docs/tokens.md", &["--expires-in", "--sub", "--subscribe"]),
 ];
 

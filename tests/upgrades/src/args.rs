@@ -109,7 +109,7 @@ pub(crate) struct RunArgs {
     /// Bytes of a message on the other channel
     #[arg(long, default_value_t = 1000, value_parser = count(64, 100_000))]
     pub(crate) fast_size: usize,
-    /// New clients a second, which stay for a second
+    /// New clients a second, which stay for a moment
     #[arg(long, default_value_t = 500, value_parser = count(0, 5000))]
     pub(crate) connect_rate: usize,
     /// The server's --history-size
