@@ -178,6 +178,11 @@ fn open(_limit: u64) -> u64 {
     0
 }
 
+/// Descriptors that are open now besides standard input, output and error.
+pub(super) fn open_now() -> u64 {
+    open(u64::MAX)
+}
+
 /// Windows has no such limit.
 #[cfg(not(unix))]
 fn raise_limit() -> Option<u64> {

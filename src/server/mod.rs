@@ -135,6 +135,7 @@ impl Server {
     /// Also when the sockets that are handed in do not fit the settings.
     pub fn of(mut config: Config, parts: Parts) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
+        let own = parts.own_descriptors();
         let given = match parts.listeners {
             Some(listeners) if !listeners.has_public() => return Err(BadListeners::None.into()),
             Some(listeners) => Sorted { listeners, ..Sorted::default() },
@@ -146,8 +147,7 @@ impl Server {
             return Err(BadListeners::NoCertificates.into());
         }
         // Before the others are bound, or these would lack descriptors first.
-        let shares =
-            descriptors::share_out(&config, given.count(), parts.service_manager.descriptors())?;
+        let shares = descriptors::share_out(&config, given.count(), own)?;
         let has_given = given.count() > 0;
         let bound = Listeners::bind(&given.left, config.threads)?;
         let listeners = given.listeners.and(bound).per_shard(config.threads)?;

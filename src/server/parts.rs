@@ -14,9 +14,9 @@ use socket2::Socket;
 use thiserror::Error;
 use tracing::warn;
 
-use super::predecessor::Predecessor;
 #[cfg(target_os = "linux")]
 use super::successor::Program;
+use super::{descriptors::open_now, predecessor::Predecessor};
 use crate::{
     broker::{self, Sink},
     clock::Clock,
@@ -43,6 +43,9 @@ pub struct Parts {
     pub predecessor: Option<Predecessor>,
     /// The service manager that has started the process; by default there is none.
     pub service_manager: Notifier,
+    /// How many descriptors were open before the server opened any, as [`Parts::from_env`] has it:
+    /// those of the parent process. For a server that takes over.
+    pub open_at_start: Option<u64>,
     /// The program of the process, for an upgrade in place; without it none can be asked for.
     #[cfg(target_os = "linux")]
     pub program: Option<Program>,
@@ -64,6 +67,7 @@ impl Parts {
     /// # Errors
     /// When the environment names sockets that are not there.
     pub fn from_env() -> Result<Self, BadListeners> {
+        let open_at_start = open_now();
         let service_manager = Notifier::from_env().unwrap_or_else(|error| {
             warn!(%error, "NOTIFY_SOCKET cannot be used: no service manager is told anything");
             Notifier::default()
@@ -73,10 +77,22 @@ impl Parts {
         Ok(Self {
             service_manager,
             passed: passed.collect(),
+            open_at_start: Some(open_at_start),
             #[cfg(target_os = "linux")]
             program: own_program(),
             ..Self::default()
         })
+    }
+}
+
+impl Parts {
+    /// Descriptors that this process has opened itself, but for listeners. One that takes over has
+    /// a runtime already, and the way to the old process.
+    pub(super) fn own_descriptors(&self) -> u64 {
+        match (&self.predecessor, self.open_at_start) {
+            (Some(_), Some(then)) => open_now().saturating_sub(then + self.passed.len() as u64),
+            _ => self.service_manager.descriptors(),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ mod command_line;
 mod compression;
 mod cookies;
 mod cors;
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod disconnect;
 mod disconnect_bearers;
 mod docs;
