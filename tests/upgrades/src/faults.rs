@@ -102,7 +102,8 @@ fn fail(stage: &mut Stage, step: FailingStep, kind: Failing) -> Result<String> {
         match code {
             // Stopped: the old one has to go on by itself, from a pause too.
             None => {
-                clock::pause(PAUSE_GIVEN_UP);
+                let is_in_pause = matches!(step, FailingStep::State | FailingStep::Prepared);
+                clock::pause(if is_in_pause { PAUSE_GIVEN_UP } else { AFTERMATH });
                 stage.wait_until_it_delivers(SERVING_DEADLINE)?;
             }
             // Killed.
