@@ -1,9 +1,14 @@
 //! Connections that stop, go on here, or are let go: every request is answered exactly once.
 
 use futures_util::FutureExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    time::timeout,
+};
 
-use super::{Fixture, LOCAL, Server, handshake, header, read_answer, request, settle, status};
+use super::{
+    Fixture, IDLE_TIMEOUT, LOCAL, Server, handshake, header, read_answer, request, settle, status,
+};
 
 /// Nothing has come for the client.
 fn is_silent(client: &mut DuplexStream) -> bool {
@@ -151,7 +156,8 @@ async fn a_connection_that_is_to_end_does_not_stop() {
             settle().await;
             assert_eq!(server.places.under_way(), 1);
             let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
+            let ended = timeout(IDLE_TIMEOUT, client.read_to_string(&mut answer));
+            assert!(ended.await.is_ok(), "it waits for the end");
             assert_eq!(status(&answer), 200);
         };
         tokio::join!(serving.map(drop), asking);
@@ -189,7 +195,7 @@ async fn a_stopped_connection_is_not_dismissed() {
         read_answer(&mut client).await;
         server.places.suspend();
         server.places.stopped().await;
-        tokio::time::sleep(super::IDLE_TIMEOUT - super::IDLE_TIMEOUT / 10).await;
+        tokio::time::sleep(IDLE_TIMEOUT - IDLE_TIMEOUT / 10).await;
         assert!(!server.places.make_room());
         server.places.resume();
         client.write_all(live().as_bytes()).await.unwrap();
