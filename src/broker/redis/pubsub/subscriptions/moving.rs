@@ -125,3 +125,45 @@ impl Subscriptions {
         self.is_held = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::redis::pubsub::command::Command;
+
+    /// A channel is compared with Redis if the other process may not have had all before its place,
+    /// or this one not all since it was subscribed; no other is.
+    #[test]
+    fn only_doubtful_places_are_compared_with_redis() {
+        let channel = ChannelName::new("a").unwrap();
+        let mut tracker = SequenceTracker::default();
+        tracker.advance("e", 5, 50, Millis(0));
+        let place = |is_unsure| Place {
+            channel: channel.clone(),
+            tracker: tracker.record(Millis(0)),
+            is_unsure,
+        };
+        let compared = |has_missed, is_unsure| {
+            let mut all = Subscriptions::default();
+            all.connected();
+            all.hold();
+            drop(all.want("a".into(), Topic::Channel(channel.clone())));
+            assert!(!all.is_settled());
+            let told = all.next_command();
+            assert_eq!(told, Some(Command::Subscribe("a".into())));
+            all.answered(&told.unwrap(), false);
+            assert!(all.is_settled());
+            all.hear_from_now_on();
+            if has_missed {
+                all.missed("a");
+            }
+            all.adopt_place("a", &place(is_unsure), Millis(0));
+            all.go_on();
+            let last = all.get_mut("a").unwrap().tracker.last().map(|(at, _)| at.offset);
+            assert_eq!(last, Some(5));
+            !all.take_unchecked(9).is_empty()
+        };
+        assert!(!compared(false, false) && compared(true, true));
+        assert!(compared(true, false) && compared(false, true));
+    }
+}
