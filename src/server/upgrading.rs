@@ -94,7 +94,8 @@ impl Replaced {
         coordinator: &mut Coordinator,
         close_over: Duration,
     ) -> Option<End> {
-        let Self { server, handed: HandedOver { given: Given { mut link, new, .. }, .. } } = self;
+        let Self { server, handed: HandedOver { given, clients: handed_over, turn: _turn } } = self;
+        let Given { mut link, new, .. } = given;
         if timeout(FORCED_EXIT_DEADLINE, server.let_go()).await.is_err() {
             warn!("a shard hangs: exiting without it");
         }
@@ -106,7 +107,10 @@ impl Replaced {
             return None;
         }
         let close_over_s = close_over.as_secs();
-        info!(clients, requests, close_over_s, "these could not change process, and are closed");
+        info!(
+            handed_over,
+            clients, requests, close_over_s, "these could not change process, and are closed"
+        );
         process.control.set_others_serve(true);
         coordinator.leave(close_over);
         orders.give_all(|| Order::Remain);

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
-use super::{core::Core, intake::ConnectionIntake, mailbox::Mailbox, slices::in_slices, tasks};
+use super::{core::Core, intake::ConnectionIntake, slices::in_slices, tasks};
 use crate::{
     conn::{RestoredTables, TableRecording},
     drain::Control,
@@ -120,7 +120,6 @@ pub enum Order {
 /// A shard's part in a hand-over.
 pub(super) struct Shift {
     core: Rc<Core>,
-    mailbox: Arc<Mailbox>,
     control: Arc<Control>,
     intake: Rc<ConnectionIntake>,
     /// The order to halt that waits for its answer.
@@ -141,13 +140,8 @@ type HttpConnections = Box<dyn Iterator<Item = (ConnectionRecord, TcpStream)>>;
 
 impl Shift {
     /// A shard of a new process is closed until an order opens it.
-    pub(super) fn new(
-        core: Rc<Core>,
-        mailbox: Arc<Mailbox>,
-        control: Arc<Control>,
-        intake: Rc<ConnectionIntake>,
-    ) -> Self {
-        Self { core, mailbox, control, intake, halting: None, giving: None }
+    pub(super) fn new(core: Rc<Core>, control: Arc<Control>, intake: Rc<ConnectionIntake>) -> Self {
+        Self { core, control, intake, halting: None, giving: None }
     }
 
     /// Carries out `orders`, as long as the shard lives.
@@ -201,7 +195,11 @@ impl Shift {
                 let _ = answer.send(self.take_http(part));
             }
             Order::Taken(done) => {
-                self.core.broker.keep(self.core.with(|clients| clients.all_channels()));
+                let channels = self.core.with(|clients| clients.all_channels());
+                let is_unplaced =
+                    |channel: &&_| self.core.with(|clients| clients.position(channel).is_none());
+                self.core.joins.take_unplaced(channels.iter().filter(is_unplaced).cloned());
+                self.core.broker.keep(channels);
                 let _ = done.send(());
             }
             Order::Begin => self.begin().await,

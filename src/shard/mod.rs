@@ -200,7 +200,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     }
     loops.spawn_local(accept::give_turns(intake.clone()));
     loops.spawn_local(accept::take_moved(intake.clone(), metrics.clone()));
-    let shift = Shift::new(core.clone(), core.mailbox.clone(), control.clone(), intake);
+    let shift = Shift::new(core.clone(), control.clone(), intake);
     loops.spawn_local(shift.run(setup.orders));
     loops.spawn_local(tasks::events(core.clone(), poller));
     loops.spawn_local(tasks::fan_out(core.clone(), metrics.clone(), settings.coalesce));

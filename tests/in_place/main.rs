@@ -11,6 +11,7 @@ mod support;
 
 mod clients;
 mod connections;
+mod drain;
 mod failures;
 mod lineage;
 mod publishing;

@@ -215,6 +215,11 @@ impl Joins {
         newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
     }
 
+    /// Clients of another process have come with `channels`, and were told no position there.
+    pub fn take_unplaced(&self, channels: impl IntoIterator<Item = ChannelName>) {
+        self.unplaced.borrow_mut().extend(channels);
+    }
+
     /// All clients of `channel` know where they are, or have left.
     pub fn forget(&self, channel: &ChannelName) {
         self.unplaced.borrow_mut().remove(channel);
