@@ -20,7 +20,7 @@ WSBCAST_DRAIN_TIMEOUT; repeatable ones take commas (not --api-token and --jwt-se
 take true or false, and what is typed wins. Durations read 500ms, 10s, 30m or 1m30s; sizes 65536, \
 64KiB or 8MiB.\n\n\
 Exit codes: 0 drained or replaced, 1 could not start or failed, 2 bad options, 3 a client was cut \
-off; of wsbcast upgrade 4 nobody is there.";
+off, 4 nobody is there (wsbcast upgrade).";
 
 /// WebSocket broadcast server: what you curl or publish to Redis reaches every client.
 #[derive(Debug, Parser)]
@@ -65,7 +65,7 @@ pub(super) struct Arguments {
 pub(super) enum Subcommand {
     /// Ask a server's /livez; exit 0 if it answers 200, else 1
     Health(HealthOptions),
-    /// Have a server replaced by its program as installed now, no client notices; exit 0 if it is
+    /// Have a server replaced by its program as installed now; exit 0 done, 1 not, 4 nobody there
     Upgrade(AskUpgradeOptions),
     /// Look at a token as the server does, or make one to try with
     #[command(subcommand)]

@@ -89,8 +89,8 @@ pub const HANDOVER_SILENCE_MAX: Duration = Duration::from_secs(90);
 /// Visitors of the control socket that say what they want, or are sent away, at the same time;
 /// further ones wait to be accepted.
 pub const HANDOVER_VISITORS_MAX: usize = 8;
-/// Descriptors for the control socket, its visitors, and a hand-over's own.
-pub const HANDOVER_DESCRIPTORS: u64 = HANDOVER_VISITORS_MAX as u64 + 8;
+/// Descriptors for the control socket, its visitors, a batch of duplicates, and a hand-over's own.
+pub const HANDOVER_DESCRIPTORS: u64 = (HANDOVER_VISITORS_MAX + HANDOVER_BATCH_MAX) as u64 + 8;
 /// For a new process that was started to connect: it reads its options and files before.
 pub const SUCCESSOR_START_DEADLINE: Duration = Duration::from_secs(30);
 /// For a new process to end by itself after a hand-over has failed; then it is killed.

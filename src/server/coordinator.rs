@@ -366,6 +366,8 @@ impl Coordinator {
     /// Another process serves: the clients that are left are closed over `window`.
     #[cfg(target_os = "linux")]
     pub(super) fn leave(&mut self, window: Duration) {
+        // A command that came in the pause is for the other process: it is to be given again.
+        self.refuse_commands();
         self.machine.start_closing(self.clock.now(), window, Cause::Failure);
     }
 

@@ -103,11 +103,13 @@ fn own(config: &Config) -> u64 {
     });
     // Each shard's listeners, the control thread's duplicates, and a connection of each that waits
     // for a place.
-    let per_shard = DESCRIPTORS_PER_SHARD
-        + (3 * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
-    // A Unix socket, and the control thread's handle on it.
-    let unix = 2 * config.listen_unix.len();
     let has_control = config.control_socket.is_some() || config.take_over.is_some();
+    // Another duplicate of each is for a new process.
+    let to_hand_on = usize::from(has_control);
+    let per_shard = DESCRIPTORS_PER_SHARD
+        + ((3 + to_hand_on) * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
+    // A Unix socket, and the control thread's handle on it.
+    let unix = (2 + to_hand_on) * config.listen_unix.len();
     let control = if has_control { HANDOVER_DESCRIPTORS } else { 0 };
     // The control thread publishes, too.
     DESCRIPTORS_RESERVED + (redis + unix) as u64 + control + per_shard * config.threads as u64

@@ -169,6 +169,8 @@ impl ServerGiving {
         let Some(mut broker) = self.broker.take() else { return Ok(()) };
         let level = broker.level(LEVEL_DEADLINE).await;
         self.halted = Some(level.map_err(|error| error.to_string())?);
+        // A message of a request that takes too long would be in neither process.
+        self.server.process.broker.retire();
         self.server.orders.ask_all(Order::Stop).await?;
         self.parcels.extend(broker.finish().map(Self::chunk));
         let process = &self.server.process;
@@ -290,6 +292,8 @@ impl Giver for ServerGiving {
     }
 
     fn resume(&mut self, _failure: &Failure) {
+        self.halted = None;
+        self.server.process.broker.go_on();
         self.server.orders.give_all(|| Order::Resume);
         self.server.gate.open();
         if let Some(admin) = &self.server.admin {
@@ -298,7 +302,6 @@ impl Giver for ServerGiving {
     }
 
     fn commit(&mut self) {
-        self.server.process.broker.retire();
         if let Some(admin) = &self.server.admin {
             admin.let_go();
         }

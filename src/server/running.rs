@@ -88,7 +88,10 @@ impl Server {
             gate.close();
         }
         #[cfg(target_os = "linux")]
-        let listeners = giving::listeners(&self.listeners, &self.unix)?;
+        let listeners = match (&self.config.control_socket, start) {
+            (None, Start::AtOnce) => Rc::default(),
+            _ => giving::listeners(&self.listeners, &self.unix)?,
+        };
         let duplicates = stand_in::duplicates(&self.listeners.by_shard)?;
         let mut orders = Vec::new();
         for index in 0..self.config.threads {

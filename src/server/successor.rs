@@ -186,6 +186,12 @@ impl Launched for Successor {
     fn let_go(self) {
         spawn_local(self.end());
     }
+
+    fn end_at_once(mut self) {
+        // It fails for one that has ended.
+        let _ = self.child.kill();
+        spawn_local(self.end());
+    }
 }
 
 impl Drop for Successor {

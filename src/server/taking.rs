@@ -263,13 +263,14 @@ impl Built {
 impl Tables {
     /// All of them: there are no more.
     fn here(&mut self) -> Result<Arc<RestoredTables>, String> {
-        if let Self::Taking(taking) = self {
-            let tables = std::mem::take(taking).finish().map_err(|error| error.to_string())?;
-            *self = Self::Here(Arc::new(tables));
-        }
         match self {
             Self::Here(tables) => Ok(tables.clone()),
-            Self::Taking(_) => unreachable!("it was just replaced"),
+            Self::Taking(taking) => {
+                let tables = std::mem::take(taking).finish().map_err(|error| error.to_string())?;
+                let tables = Arc::new(tables);
+                *self = Self::Here(tables.clone());
+                Ok(tables)
+            }
         }
     }
 }

@@ -49,6 +49,9 @@ pub(super) trait Launched {
 
     /// Nobody waits for it any more: it gets a moment to end by itself, unless it is free.
     fn let_go(self);
+
+    /// It is ended, and does nothing any more.
+    fn end_at_once(self);
 }
 
 /// A giver that knows how many clients it gives.
@@ -237,7 +240,10 @@ impl<L: Launch> Upgrades<L> {
             Ok(Err(ended)) => format!("the new process did not get ready: {ended}"),
             Err(_) => {
                 let within = SUCCESSOR_START_DEADLINE.as_secs();
-                format!("the new process did not get ready within {within} s")
+                // Nobody would know it as a child if it came now.
+                child.end_at_once();
+                let reason = format!("the new process did not get ready within {within} s");
+                return Err(RolledBack { reason, asker });
             }
         };
         child.let_go();

@@ -95,11 +95,11 @@ impl Replaced {
         close_over: Duration,
     ) -> Option<End> {
         let Self { server, handed: HandedOver { given, clients: handed_over, turn: _turn } } = self;
-        let Given { mut link, new, .. } = given;
+        let Given { mut link, .. } = given;
         if timeout(FORCED_EXIT_DEADLINE, server.let_go()).await.is_err() {
             warn!("a shard hangs: exiting without it");
         }
-        pass_on(coordinator.signals(), new.pid);
+        pass_on(coordinator.signals(), link.peer().pid);
         let Handed { process, orders, .. } = server;
         let barrier = &process.control.barrier;
         let (clients, requests) = (barrier.clients(), barrier.requests());
@@ -127,10 +127,10 @@ impl Replaced {
 }
 
 /// Passes signals on that came in the pause: they were meant for whoever serves.
-fn pass_on(signals: &mut Signals, pid: u32) {
-    let pid = i32::try_from(pid).map(Pid::from_raw);
+fn pass_on(signals: &mut Signals, pid: Option<u32>) {
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     while let Some(signal) = signals.try_recv() {
-        let (Ok(pid), Some(number)) = (pid, number(signal)) else { continue };
+        let (Some(pid), Some(number)) = (pid, number(signal)) else { continue };
         if let Err(error) = kill(pid, number) {
             debug!(%error, %number, "a signal was not passed on");
         }

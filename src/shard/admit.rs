@@ -69,7 +69,7 @@ async fn admit(
         core.join_limiter.acquire(&wanted).await.map_err(|Busy| http::NotAdmitted::Busy)?;
     let channels: Vec<_> = wanted.iter().map(|one| one.channel.clone()).collect();
     let resumes = wanted.iter().any(|one| one.since.is_some());
-    let (key, joined) = core.with(|clients| {
+    let admitted = core.with_open(|clients| {
         if !clients.make_room(&channels, encoding, channels.len()) {
             return Err(http::NotAdmitted::TooManyChannels);
         }
@@ -79,7 +79,8 @@ async fn admit(
         }
         let joined: Vec<_> = channels.iter().map(|channel| clients.position(channel)).collect();
         Ok((key, joined))
-    })?;
+    });
+    let (key, joined) = admitted.await?;
     let ticket = Box::new(Admitted { core: core.clone(), key, is_connected: false });
     // All at once: many channels must not take many round trips, or deadlines.
     let joining = wanted.into_iter().zip(joined).map(|(one, at)| join(core, key, one, at));
@@ -94,9 +95,10 @@ async fn admit(
 /// Lets a client that is here join one more channel, and tells it where it begins there.
 pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: SubscribeRequest) {
     let Ok(_permit) = core.join_limiter.acquire(std::slice::from_ref(&wanted)).await else {
-        return core.with(|clients| clients.too_busy(key, &wanted.channel));
+        return core.with_open(|clients| clients.too_busy(key, &wanted.channel)).await;
     };
-    let Some(Joined { at }) = core.with(|clients| clients.join(key, &wanted)) else { return };
+    let joined = core.with_open(|clients| clients.join(key, &wanted)).await;
+    let Some(Joined { at }) = joined else { return };
     let channel = wanted.channel.clone();
     let start = join(core, key, wanted, at).await;
     core.with_open(|clients| match start {

@@ -221,6 +221,8 @@ impl ConnectionIntake {
         };
         drop(place);
         if let Some(upgraded) = upgraded {
+            // A handshake that took too long in the pause of a hand-over changes nothing then.
+            self.core.output.opened().await;
             self.connect(upgraded, peer);
         }
         // Last: a client is in the gauge by now.

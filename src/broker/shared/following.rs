@@ -12,6 +12,13 @@ impl Shared {
         }
     }
 
+    /// The other process does not continue it after all.
+    pub fn go_on(&self) {
+        if let Mode::Embedded(embedded) = &self.mode {
+            embedded.lock().state.is_over = false;
+        }
+    }
+
     /// The other process has published a message: the clients that are left here get it, too. All
     /// of them in their order.
     pub fn follow(&self, message: &Publication) {
@@ -69,8 +76,11 @@ mod tests {
         assert_eq!(broker.publish(message()).await, Err(PublishError::Restarting));
         let second = Position { offset: 2, ..first.clone() };
         let position = Some(second.clone());
-        shared.follow(&Publication { channel: channel.clone(), kind, data, position });
+        let (channel_of, data_of) = (channel.clone(), data.clone());
+        shared.follow(&Publication { channel: channel_of, kind, data: data_of, position });
         assert_eq!(broker.position(channel.clone(), None).await, Some(second.clone()));
+        shared.go_on();
+        broker.publish(message()).await.unwrap();
         let recovered = broker.recover(channel.clone(), Since::After(first), second).await;
         assert!(recovered.missed.is_none(), "{recovered:?}");
     }

@@ -20,8 +20,8 @@ pub(in crate::config) struct ShutdownOptions {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Upgrade")]
 pub(in crate::config) struct UpgradeOptions {
-    /// Unix socket for this user alone, by which a new process takes over all clients: on SIGUSR2,
-    /// by wsbcast upgrade, or by --take-over; Linux only [default: none]
+    /// Unix socket for this user alone, by which a new process takes over, all clients but those by
+    /// TLS: on SIGUSR2, by wsbcast upgrade, or by --take-over; Linux only [default: none]
     #[arg(long, value_name = "PATH")]
     pub(in crate::config) control_socket: Option<String>,
     /// Take over listeners, clients and state from the process with this control socket, which then

@@ -105,6 +105,12 @@ impl ConnectionTable {
         let until = self.now + ORPHANED_COMMANDS_DEADLINE;
         self.orphans.insert(key, Orphan { queue, publisher, until });
         self.end_pause(key);
+        // Nobody records it, so it comes to its end here.
+        if self.halted.as_mut().is_some_and(|halted| halted.remove(&key))
+            && let Some(command) = self.take_next(key)
+        {
+            self.request_command(key, command);
+        }
     }
 
     /// A client has shown a bad token: its next command waits. One that goes, or is gone, shows no

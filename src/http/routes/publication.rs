@@ -89,8 +89,8 @@ pub(in crate::http) fn explain(error: &PublishError) -> Problem<'static> {
              lately, and nothing was delivered; try again, or another channel"
         }
         PublishError::Restarting => {
-            "a new process has taken this one's place, and nothing was delivered; try again over a \
-             new connection"
+            "a new process takes this one's place, and nothing was delivered; try again over a new \
+             connection"
         }
     };
     Problem { error: PublishFailure::from(error).word(), hint }

@@ -75,6 +75,10 @@ impl Launched for FakeChild {
     fn let_go(self) {
         self.0.let_go.set(self.0.let_go.get() + 1);
     }
+
+    fn end_at_once(self) {
+        self.let_go();
+    }
 }
 
 impl Drop for FakeChild {
