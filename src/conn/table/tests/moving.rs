@@ -5,12 +5,27 @@ use crate::{conn::TablesTaking, token::Rights};
 
 /// The messages that a client publishes by what it has sent.
 fn told_of(table: &mut Table, key: Key, now: Millis) -> Vec<String> {
+    let requests = requests_of(table, key, now);
+    told(table, requests, key)
+}
+
+fn requests_of(table: &mut Table, key: Key, now: Millis) -> Vec<Request> {
     let mut requests = Vec::new();
     table.read_until(key, now, |table| {
         requests.append(&mut table.clients.take_requests());
         !requests.is_empty()
     });
-    told(table, requests, key)
+    requests
+}
+
+/// A client that has published three messages, in a table halted when the first was under way.
+fn halted_amid_the_first(table: &mut Table) -> (Key, TcpStream, Vec<Request>) {
+    let (key, mut peer) = table.client(Millis(0));
+    let three: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
+    peer.write_all(&three).unwrap();
+    let requests = requests_of(table, key, Millis(0));
+    table.clients.halt();
+    (key, peer, requests)
 }
 
 impl Table {
@@ -177,18 +192,9 @@ fn a_long_message_goes_on_in_every_encoding() {
 #[test]
 fn commands_that_wait_are_run_elsewhere() {
     let (mut old, mut new) = (table(quiet()), table(quiet()));
-    let (key, mut peer) = old.client(Millis(0));
-    let three: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
-    peer.write_all(&three).unwrap();
-    let mut requests = Vec::new();
-    old.read_until(key, Millis(0), |old| {
-        requests.append(&mut old.clients.take_requests());
-        !requests.is_empty()
-    });
-    old.clients.halt();
+    let (key, mut peer, _) = halted_amid_the_first(&mut old);
     assert_eq!(old.clients.under_way(), 1);
     // The first comes to its end, and the next does not begin.
-    drop(requests);
     assert!(old.clients.next_command(key).is_none());
     let keys = old.move_to(&mut new, Millis(0), Millis(0));
     let requests = new.clients.take_requests();
@@ -198,21 +204,24 @@ fn commands_that_wait_are_run_elsewhere() {
     assert_eq!(told_of(&mut new, keys[0], Millis(0)), ["d"]);
 }
 
+/// Messages of a client that leaves while its table is halted are published here, as nowhere else.
+#[test]
+fn a_client_that_leaves_amid_a_halt_is_heard_out() {
+    let mut old = table(quiet());
+    let (key, _peer, _) = halted_amid_the_first(&mut old);
+    assert!(old.clients.next_command(key).is_none(), "the next does not begin");
+    old.clients.end(key, CloseReason::Lost);
+    let requests = old.clients.take_requests();
+    assert_eq!(told(&mut old, requests, key), ["b", "c"]);
+}
+
 /// A command that does not end in time interrupts its client, which has to come back; its messages
 /// behind that command are published all the same.
 /// Regression: they vanished, and the client was told nothing of them.
 #[test]
 fn messages_behind_an_interrupted_one_are_published() {
     let (mut old, mut new) = (table(quiet()), table(quiet()));
-    let (key, mut peer) = old.client(Millis(0));
-    let three: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
-    peer.write_all(&three).unwrap();
-    let mut requests = Vec::new();
-    old.read_until(key, Millis(0), |old| {
-        requests.append(&mut old.clients.take_requests());
-        !requests.is_empty()
-    });
-    old.clients.halt();
+    let (key, mut peer, _requests) = halted_amid_the_first(&mut old);
     assert_eq!(old.clients.under_way(), 1, "it is not over yet");
     let keys = old.move_at_once(&mut new, Millis(0), Millis(0));
     assert!(old.clients.next_command(key).is_none(), "nothing is run twice");
